@@ -1,0 +1,1 @@
+"""Environments, all of them gymnax environments; `adapter` alone steps them."""

@@ -1,0 +1,138 @@
+"""The one place that steps a gymnax environment.
+
+gymnax ≥ 1.0 says `terminated` and `truncated` apart and gives the observation before the reset as
+`info["final_observation"]`.  The adapter turns an environment into pure functions over a batch of copies, with strong,
+stable dtypes, and its spaces into those of `rlgen.core`.
+
+Shape legend: `B` copies of the environment.
+"""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import gymnax
+import jax
+import jax.numpy as jnp
+import numpy as np
+from gymnax.environments import spaces
+from gymnax.environments.environment import Environment as GymnaxEnvironment
+
+from rlgen.core import Array, Box, Discrete, Key, Space, Spec, Tree
+
+
+class TimeStep(NamedTuple):
+    """What a step of `B` environments gives."""
+
+    obs: Tree  # [B, *observation], after the reset where an episode ended
+    reward: Array  # [B] float32
+    next_obs: Tree  # [B, *observation], before any reset
+    terminated: Array  # [B] bool
+    truncated: Array  # [B] bool: cut by the time limit and not terminated at the same step
+
+
+class Environment(NamedTuple):
+    """A batch of environments as pure functions.
+
+    Attributes:
+        name: the environment's own name.
+        spec: what a policy reads and writes here.
+        max_steps: the time limit of an episode, in steps.
+        reset: `(key, num_envs) -> (state, obs)`.
+        step: `(key, state, action) -> (state, TimeStep)`; episodes that end start anew at once.
+        native: the gymnax environment, for its drawings and its `P, R` arrays.
+        params: its parameters.
+    """
+
+    name: str
+    spec: Spec
+    max_steps: int
+    reset: Callable[[Key, int], tuple[Any, Tree]]
+    step: Callable[[Key, Any, Tree], tuple[Any, TimeStep]]
+    native: GymnaxEnvironment
+    params: Any
+
+
+def space_of(space: spaces.Space) -> Space:
+    """Turns a gymnax space into one of `rlgen.core`.
+
+    Raises:
+        TypeError: if it is neither discrete nor a box.
+    """
+    if isinstance(space, spaces.Discrete):
+        return Discrete(int(space.n))
+    if isinstance(space, spaces.Box):
+        low, high = (_bound(value, space.shape) for value in (space.low, space.high))
+        return Box(tuple(space.shape), low, high, np.dtype(space.dtype).name)
+    raise TypeError(f"space {space!r} is neither Discrete nor Box")
+
+
+def _bound(value: Any, shape: tuple[int, ...]) -> Any:
+    """A bound as a hashable value: one number where all elements share it, and infinity for the largest float."""
+    values = np.broadcast_to(np.asarray(value, np.float64), shape)
+    values = np.where(np.abs(values) >= np.finfo(np.float32).max, np.copysign(math.inf, values), values)
+    if values.size == 0 or (values == values.flat[0]).all():
+        return float(values.flat[0]) if values.size else math.inf
+    return tuple(map(_as_tuple, values))
+
+
+def _as_tuple(values: np.ndarray) -> Any:
+    return float(values) if np.ndim(values) == 0 else tuple(map(_as_tuple, values))
+
+
+def make(environment: str | GymnaxEnvironment, **overrides: Any) -> Environment:
+    """Makes a batched environment.
+
+    Args:
+        environment: the name of a registered gymnax environment, or an instance.
+        **overrides: fields of the environment's parameters, such as `max_steps_in_episode=200`.
+
+    Returns:
+        The environment as pure functions.
+
+    Raises:
+        ValueError: if gymnax does not know the name.
+    """
+    # gymnax computes some of these with jax; inside a trace they must still be numbers.
+    with jax.ensure_compile_time_eval():
+        native = gymnax.make(environment)[0] if isinstance(environment, str) else environment
+        params = native.default_params.replace(**overrides)
+        spec = Spec(space_of(native.observation_space(params)), space_of(native.action_space(params)))
+    return Environment(
+        name=native.name,
+        spec=spec,
+        max_steps=int(params.max_steps_in_episode),
+        reset=functools.partial(_reset, native=native, params=params),
+        step=functools.partial(_step, native=native, params=params, action_space=spec.action),
+        native=native,
+        params=params,
+    )
+
+
+def _reset(key: Key, num_envs: int, *, native: GymnaxEnvironment, params: Any):
+    obs, state = jax.vmap(native.reset, in_axes=(0, None))(jax.random.split(key, num_envs), params)
+    return jax.tree.map(_strong, state), jax.tree.map(_strong, obs)
+
+
+def _step(key: Key, state: Any, action: Tree, *, native: GymnaxEnvironment, params: Any, action_space: Space):
+    if isinstance(action_space, Box):
+        action = jnp.clip(action, jnp.asarray(action_space.low), jnp.asarray(action_space.high))
+    keys = jax.random.split(key, jax.tree.leaves(action)[0].shape[0])
+    step = jax.vmap(native.step, in_axes=(0, 0, 0, None))
+    obs, new_state, reward, terminated, truncated, info = step(keys, state, action, params)
+    # Some environments write other dtypes in `step` than in `reset`: a scan's carry needs one.
+    new_state = jax.tree.map(lambda new, old: new.astype(old.dtype), new_state, state)
+    return new_state, TimeStep(
+        obs=jax.tree.map(_strong, obs),
+        reward=reward.astype(jnp.float32),
+        next_obs=jax.tree.map(_strong, info["final_observation"]),
+        terminated=terminated,
+        truncated=truncated & ~terminated,
+    )
+
+
+def _strong(leaf: Any) -> Array:
+    """Removes the weak type of a Python number, which would compile a second time."""
+    leaf = jnp.asarray(leaf)
+    return jax.lax.convert_element_type(leaf, leaf.dtype)

@@ -1,0 +1,90 @@
+"""Running moments of observations and of discounted returns.
+
+The moments of a batch are merged with those of all before by the parallel update of Chan, Golub and LeVeque 1979, which
+neither loses precision nor depends on the order of the batch.
+
+Shape legend: `T` time, `B` environments.
+"""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax import lax
+
+from rlgen.core import Array
+
+LIMIT = 10.0  # normalised values beyond this many standard deviations are clipped
+_EPSILON = 1e-8
+
+
+class Moments(NamedTuple):
+    """Mean and variance of everything seen."""
+
+    mean: Array  # [*shape] float32
+    variance: Array  # [*shape] float32
+    count: Array  # float32 scalar
+
+
+class Returns(NamedTuple):
+    """Running discounted return of each environment, and the moments of all."""
+
+    running: Array  # [B] float32
+    moments: Moments
+
+
+def moments(shape: tuple[int, ...] = ()) -> Moments:
+    """Starts with mean 0 and variance 1, which count for almost nothing."""
+    return Moments(jnp.zeros(shape), jnp.ones(shape), jnp.float32(1e-4))
+
+
+def merge(old: Moments, batch: Array) -> Moments:
+    """Takes in a batch.
+
+    Args:
+        old: moments of `[*shape]`.
+        batch: `[..., *shape]` with any leading shape.
+
+    Returns:
+        Moments of everything seen.
+    """
+    axes = tuple(range(batch.ndim - old.mean.ndim))
+    batch_count = jnp.float32(batch.size // max(old.mean.size, 1))
+    delta = batch.mean(axes) - old.mean
+    count = old.count + batch_count
+    squares = old.variance * old.count + batch.var(axes) * batch_count
+    squares += jnp.square(delta) * old.count * batch_count / count
+    return Moments(old.mean + delta * batch_count / count, squares / count, count)
+
+
+def standardise(values: Array, seen: Moments) -> Array:
+    """Subtracts the mean, divides by the standard deviation and clips to ±`LIMIT`."""
+    return jnp.clip((values - seen.mean) / jnp.sqrt(seen.variance + _EPSILON), -LIMIT, LIMIT)
+
+
+def returns(num_envs: int) -> Returns:
+    """Starts with no return in any of `B` environments."""
+    return Returns(jnp.zeros(num_envs), moments())
+
+
+def scale_rewards(state: Returns, reward: Array, done: Array, discount: Array | float) -> tuple[Returns, Array]:
+    """Divides rewards by the standard deviation of the running discounted return, as the PPO reference code does.
+
+    Args:
+        state: of the `B` environments.
+        reward: `[T, B]`.
+        done: `[T, B]` bool, whether the episode ended with the step.
+        discount: `γ`.
+
+    Returns:
+        `(state, scaled rewards [T, B] clipped to ±LIMIT)`.
+    """
+
+    def body(running, inputs):
+        reward_t, done_t = inputs
+        running = reward_t + discount * running
+        return jnp.where(done_t, 0.0, running), running
+
+    running, seen = lax.scan(body, state.running, (reward, done))
+    merged = merge(state.moments, seen)
+    scaled = jnp.clip(reward / jnp.sqrt(merged.variance + _EPSILON), -LIMIT, LIMIT)
+    return Returns(running, merged), scaled

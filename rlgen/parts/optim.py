@@ -1,0 +1,157 @@
+"""The one optax loop: a gradient step, and named players who take turns at it.
+
+`descend` is the only gradient step in the project.  `play` stands on it: autoencoders and flows are one player, a GAN is
+two, CycleGAN four; each has a share of the parameters, a loss and an optimiser.
+"""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import optax
+from jax import lax
+
+from rlgen.core import Algorithm, Array, Key, PolicyFn, Tree
+
+
+def adam(learning_rate: Array | float, *, max_grad_norm: Array | float | None = None, eps: float = 1e-8) -> Any:
+    """Adam (arXiv:1412.6980) behind an optional clip of the gradient's global norm."""
+    step = optax.adam(learning_rate, eps=eps)
+    return step if max_grad_norm is None else optax.chain(optax.clip_by_global_norm(max_grad_norm), step)
+
+
+def descend(
+    loss: Callable[..., tuple[Array, Any]],
+    optimiser: optax.GradientTransformation,
+    params: Tree,
+    opt_state: Tree,
+    *args: Any,
+) -> tuple[Tree, Tree, Any]:
+    """Takes one gradient step.
+
+    Args:
+        loss: `(params, *args) -> (scalar, aux)`.
+        optimiser: an optax transformation.
+        params: what to change.
+        opt_state: the optimiser's state.
+        *args: what else the loss reads.
+
+    Returns:
+        `(params, opt_state, aux)`.
+    """
+    grads, aux = jax.grad(loss, has_aux=True)(params, *args)
+    updates, opt_state = optimiser.update(grads, opt_state, params)
+    return optax.apply_updates(params, updates), opt_state, aux
+
+
+class Player(NamedTuple):
+    """One who descends a loss over a share of the parameters.
+
+    Attributes:
+        loss: `(own, params, key, batch, hypers) -> (scalar, metrics)`, where `own` is the share that is descended and
+            `params` the shares of all, by name.
+        optimiser: `hypers -> optax.GradientTransformation`.
+        steps: gradient steps an update, each on a minibatch of its own.
+    """
+
+    loss: Callable[..., tuple[Array, Any]]
+    optimiser: Callable[[Any], optax.GradientTransformation]
+    steps: int = 1
+
+
+class Game(NamedTuple):
+    """The state of `play`, by name of the player."""
+
+    params: dict[str, Tree]
+    opt_state: dict[str, Tree]
+
+
+def start(params: Mapping[str, Tree], players: Mapping[str, Player], hypers: Any) -> Game:
+    """Makes the state in which every player's optimiser is new."""
+    opt_state = {name: player.optimiser(hypers).init(params[name]) for name, player in players.items()}
+    return Game(dict(params), opt_state)
+
+
+def turn(key: Key, game: Game, batch: Tree, hypers: Any, *, name: str, player: Player) -> tuple[Game, Any]:
+    """Lets one player take one gradient step on one minibatch.  The key is consumed.
+
+    Args:
+        key: consumed.
+        game: the state.
+        batch: one minibatch.
+        hypers: the algorithm's.
+        name: whose turn it is.
+        player: who that is.
+
+    Returns:
+        `(game, metrics)`.
+    """
+    own, opt_state, metrics = descend(
+        player.loss, player.optimiser(hypers), game.params[name], game.opt_state[name], game.params, key, batch, hypers
+    )
+    return Game({**game.params, name: own}, {**game.opt_state, name: opt_state}), metrics
+
+
+def rounds(
+    key: Key,
+    step: Array,
+    game: Game,
+    batch: Tree,
+    hypers: Any,
+    *,
+    players: Mapping[str, Player],
+    report: Callable[[dict[str, Any]], Any],
+) -> tuple[Game, Any]:
+    """Lets every player take its steps, in the order of `players`: the update of `play`.  The key is consumed.
+
+    Args:
+        key: consumed.
+        step: unused; part of the contract.
+        game: the state.
+        batch: leaves `[K, B, ...]`, `K` minibatches; a player takes as many as it has steps.
+        hypers: the algorithm's.
+        players: by name, in the order of play.
+        report: `{name: metrics} -> metrics`.
+
+    Returns:
+        `(game, metrics)`; metrics are averaged over a player's steps.
+    """
+    del step
+    said = {}
+    for name, player in players.items():
+        key, turn_key = jax.random.split(key)
+
+        def body(game, inputs, name=name, player=player):
+            step_key, minibatch = inputs
+            return turn(step_key, game, minibatch, hypers, name=name, player=player)
+
+        minibatches = jax.tree.map(lambda leaf, steps=player.steps: leaf[:steps], batch)
+        game, metrics = lax.scan(body, game, (jax.random.split(turn_key, player.steps), minibatches))
+        said[name] = jax.tree.map(lambda leaf: leaf.mean(axis=0), metrics)
+    return game, report(said)
+
+
+def play(
+    players: Mapping[str, Player],
+    *,
+    init: Callable[[Key, Any], Mapping[str, Tree]],
+    policy: PolicyFn,
+    report: Callable[[dict[str, Any]], Any],
+) -> Algorithm:
+    """Builds an algorithm in which named players descend in turn.
+
+    Args:
+        players: by name, in the order of play.
+        init: `(key, hypers) -> {name: parameters}`.
+        policy: as in the contract, over a `Game`.
+        report: `{name: metrics} -> metrics`, a NamedTuple with fixed fields.
+
+    Returns:
+        The algorithm; its batches have leaves `[K, B, ...]`.
+    """
+
+    def first(key, hypers):
+        return start(init(key, hypers), players, hypers)
+
+    return Algorithm(first, functools.partial(rounds, players=players, report=report), policy)

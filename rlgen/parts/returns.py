@@ -1,0 +1,112 @@
+"""Returns and advantages over `[T, ...]`, with termination and truncation told apart.
+
+Every function reads the value of the observation *after* each step, before any reset, as `next_value`.  Where an episode
+terminates the bootstrap stops; where it is truncated the trace stops and the return bootstraps from `next_value`; the last
+row of the arrays is treated as truncated.
+
+Sources: Sutton and Barto, "Reinforcement Learning", 2nd edition, chapters 7 and 12; GAE, arXiv:1506.02438.
+
+Shape legend: `T` time, `...` any trailing shape that all arguments share.
+"""
+
+import jax.numpy as jnp
+from jax import lax
+
+from rlgen.core import Array
+
+# Steps a compiled loop iteration: the bodies are a few flops, and the loop's own cost would be most of the time.
+UNROLL = 16
+
+
+def lambda_return(
+    reward: Array, next_value: Array, terminated: Array, truncated: Array, discount: Array | float, lambda_: Array | float
+) -> Array:
+    """λ-returns: `Gₜ = rₜ + γ ((1 − λ) V(sₜ₊₁) + λ Gₜ₊₁)`.
+
+    Args:
+        reward: `[T, ...]`.
+        next_value: `[T, ...]`, value of the observation after each step.
+        terminated: `[T, ...]` bool.
+        truncated: `[T, ...]` bool.
+        discount: `γ`, scalar.
+        lambda_: `λ`, scalar; 0 is one-step TD, 1 is Monte Carlo.
+
+    Returns:
+        `G`, `[T, ...]`.
+    """
+
+    def body(next_return, inputs):
+        reward_t, next_value_t, terminated_t, truncated_t = inputs
+        mixed = jnp.where(truncated_t, next_value_t, (1 - lambda_) * next_value_t + lambda_ * next_return)
+        return_t = reward_t + discount * jnp.where(terminated_t, 0.0, mixed)
+        return return_t, return_t
+
+    inputs = (reward, next_value, terminated, truncated)
+    _, returns = lax.scan(body, next_value[-1], inputs, reverse=True, unroll=UNROLL)
+    return returns
+
+
+def n_step_return(
+    reward: Array, next_value: Array, terminated: Array, truncated: Array, discount: Array | float, num_steps: int
+) -> Array:
+    """n-step returns: `Gₜ = rₜ + γ rₜ₊₁ + … + γⁿ V(sₜ₊ₙ)`, shorter at the end of an episode and of the arrays.
+
+    Args:
+        reward: `[T, ...]`.
+        next_value: `[T, ...]`, value of the observation after each step.
+        terminated: `[T, ...]` bool.
+        truncated: `[T, ...]` bool.
+        discount: `γ`, scalar.
+        num_steps: `n` ≥ 1; `n` ≥ T is Monte Carlo.
+
+    Returns:
+        `G`, `[T, ...]`.
+
+    Raises:
+        ValueError: if `num_steps` is less than 1.
+    """
+    if num_steps < 1:
+        raise ValueError(f"num_steps must be at least 1, got {num_steps}")
+
+    def one_more(_, returns):
+        following = jnp.concatenate([returns[1:], next_value[-1:]])
+        following = jnp.where(truncated, next_value, following)
+        return reward + discount * jnp.where(terminated, 0.0, following)
+
+    one_step = reward + discount * jnp.where(terminated, 0.0, next_value)
+    return lax.fori_loop(1, min(num_steps, reward.shape[0]), one_more, one_step)
+
+
+def gae(
+    reward: Array,
+    value: Array,
+    next_value: Array,
+    terminated: Array,
+    truncated: Array,
+    discount: Array | float,
+    gae_lambda: Array | float,
+) -> Array:
+    """Generalised advantage estimates: `Âₜ = δₜ + γ λ Âₜ₊₁`, where `δₜ = rₜ + γ V(sₜ₊₁) − V(sₜ)`.
+
+    Args:
+        reward: `[T, ...]`.
+        value: `[T, ...]`, value of the observation before each step.
+        next_value: `[T, ...]`, value of the observation after each step.
+        terminated: `[T, ...]` bool.
+        truncated: `[T, ...]` bool.
+        discount: `γ`, scalar.
+        gae_lambda: `λ`, scalar; 1 is the Monte Carlo return minus the value.
+
+    Returns:
+        `Â`, `[T, ...]`.
+    """
+    delta = reward + discount * jnp.where(terminated, 0.0, next_value) - value
+    decay = discount * gae_lambda * (1.0 - (terminated | truncated))
+
+    def body(next_advantage, inputs):
+        delta_t, decay_t = inputs
+        advantage = delta_t + decay_t * next_advantage
+        return advantage, advantage
+
+    _, advantages = lax.scan(body, jnp.zeros_like(delta[0]), (delta, decay), reverse=True, unroll=UNROLL)
+    return advantages

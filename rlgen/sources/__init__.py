@@ -1,0 +1,1 @@
+"""Sources: pure functions that turn a policy into batches."""
