@@ -1,0 +1,1 @@
+"""The catalogue of experiments: `catalogue.EXPERIMENTS` is the one table that everything reads."""

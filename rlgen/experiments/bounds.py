@@ -1,0 +1,77 @@
+"""What values make sense, by name.
+
+A name means the same in every algorithm, so one table says which numbers are impossible, and they are refused before
+anything is compiled.
+"""
+
+import dataclasses
+import math
+from typing import Any, NamedTuple
+
+
+class Interval(NamedTuple):
+    """Numbers from `low` to `high`, the ends included unless `open_low` is set."""
+
+    low: float = -math.inf
+    high: float = math.inf
+    open_low: bool = False
+
+    def __contains__(self, value: float) -> bool:
+        return self.low <= value <= self.high and not (self.open_low and value == self.low)
+
+    def __str__(self) -> str:
+        return f"{'(' if self.open_low else '['}{self.low:g}, {self.high:g}]"
+
+
+POSITIVE, NOT_NEGATIVE, SHARE, REAL = Interval(0, open_low=True), Interval(0), Interval(0, 1), Interval()
+
+HYPERS: dict[str, Interval] = {
+    "beta": NOT_NEGATIVE,
+    "clip": POSITIVE,
+    "discount": SHARE,
+    "entropy_coefficient": REAL,
+    "epsilon_end": SHARE,
+    "epsilon_start": SHARE,
+    "exploration_fraction": Interval(0, 1, open_low=True),
+    "gae_lambda": SHARE,
+    "horizon": POSITIVE,
+    "initial_value": REAL,
+    "learning_rate": NOT_NEGATIVE,
+    "learning_rate_end": NOT_NEGATIVE,
+    "max_grad_norm": POSITIVE,
+    "tau": SHARE,
+    "value_coefficient": NOT_NEGATIVE,
+}
+
+SMALLEST: dict[str, int] = {"warm_up": 0}  # of whole numbers in a Config; 1 where a name is absent
+
+
+def check_hypers(hypers: Any) -> None:
+    """Refuses impossible hyperparameters.
+
+    Args:
+        hypers: NamedTuple of numbers.
+
+    Raises:
+        ValueError: naming the leaf, its value and the interval that it must lie in.
+    """
+    for name, value in hypers._asdict().items():
+        if value not in HYPERS[name]:
+            raise ValueError(f"hypers.{name}={value:g} is impossible: it must lie in {HYPERS[name]}")
+
+
+def check_config(config: Any) -> None:
+    """Refuses counts below their smallest value.
+
+    Args:
+        config: frozen dataclass.
+
+    Raises:
+        ValueError: naming the field, its value and the smallest one.
+    """
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        numbers = value if isinstance(value, tuple) else (value,)
+        smallest = SMALLEST.get(field.name, 1)
+        if any(isinstance(number, int) and not isinstance(number, bool) and number < smallest for number in numbers):
+            raise ValueError(f"config.{field.name}={value} is impossible: at least {smallest} is needed")

@@ -1,0 +1,1 @@
+"""Value-based deep reinforcement learning."""
