@@ -1,0 +1,347 @@
+"""Compares finished runs: a Markdown table, pictures, and how likely one run is to beat another.
+
+A run folder holds `summary.json` and `metrics.npz`.  The numbers of the table are those of the summaries; runs are
+compared after Agarwal et al. 2021 (arXiv:2108.13264).  Where a run has several grid points and is set against another
+run, its best point stands for it, picked on the very scores that are compared: optimistic where the grid is large.
+
+Shape legend: `G` grid points, `S` seeds, `U` windows of updates.
+"""
+
+import json
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rlgen.lab import plots, statistics
+
+SUMMARY, METRICS, REPORT = "summary.json", "metrics.npz", "report.md"
+SUMMARY_KEYS = (
+    *("experiment", "seeds", "seed", "env_steps", "updates", "compile_seconds", "run_seconds", "steps_per_second"),
+    *("peak_rss_mb", "devices", "metric", "points", "target", "reached", "versions", "git"),
+)
+POINT_KEYS = ("hypers", "iqm", "ci95", "per_seed", "diverged_seeds")
+TARGET_KEYS = ("value", "direction", "source")
+
+
+class RunError(ValueError):
+    """A run folder that cannot be read.  The message names the file and what is wrong with it."""
+
+
+class Point(NamedTuple):
+    """What a run's seeds came to at one point of its grid.
+
+    Attributes:
+        hypers: values by name.
+        iqm: of the scores; nan if it is not defined.
+        interval: its 95 % interval; a bound that is not defined is nan.
+        scores: `[S]` float64; nan for a seed that diverged.
+    """
+
+    hypers: Mapping[str, Any]
+    iqm: float
+    interval: tuple[float, float]
+    scores: NDArray[np.float64]
+
+
+class RunFolder(NamedTuple):
+    """A finished run.
+
+    Attributes:
+        path: of the folder.
+        summary: `summary.json` as it stands.
+        points: one for each point of the grid, `G`.
+        update: `[U]` updates done at the end of each window.
+        env_steps: `[U]` environment steps of one seed by then.
+        curve: `[G, S, U]` the main curve, higher is better; nan where a window brought nothing.
+    """
+
+    path: Path
+    summary: Mapping[str, Any]
+    points: Sequence[Point]
+    update: NDArray[Any]
+    env_steps: NDArray[Any]
+    curve: NDArray[np.float64]
+
+    @property
+    def task(self) -> str:
+        """The last part of the experiment's name."""
+        return self.summary["experiment"].rpartition("/")[2]
+
+    @property
+    def measure(self) -> tuple[str, str]:
+        """What the scores mean: runs that differ in it cannot be compared."""
+        return self.task, self.summary["metric"]
+
+
+def load_run(folder: Path) -> RunFolder:
+    """Reads a run folder.
+
+    Args:
+        folder: with `summary.json` and `metrics.npz`.
+
+    Returns:
+        The run.
+
+    Raises:
+        RunError: if a file is missing, damaged or incomplete, or the two do not fit each other.
+    """
+    folder = Path(folder)
+    summary = _read_summary(folder / SUMMARY)
+    points = tuple(_point(folder / SUMMARY, point, summary["seeds"]) for point in summary["points"])
+    update, env_steps, curve = _read_metrics(folder / METRICS, ("update", "env_steps", "curve"))
+    if not all(np.issubdtype(array.dtype, np.number) for array in (update, env_steps, curve)):
+        raise RunError(f"{folder / METRICS} is damaged: update, env_steps and curve are not all numbers")
+    expected = (len(points), summary["seeds"], len(update))
+    if curve.shape != expected or env_steps.shape != update.shape or not update.size:
+        found = f"update {list(update.shape)}, env_steps {list(env_steps.shape)}, curve {list(curve.shape)}"
+        raise RunError(f"{folder / METRICS} does not fit {SUMMARY}: {found}, but the curve should be {list(expected)}")
+    return RunFolder(folder, summary, points, update, env_steps, curve.astype(np.float64))
+
+
+def markdown(runs: Sequence[RunFolder]) -> str:
+    """Writes the table of all points of all runs, and how likely the first run beats the second.
+
+    Args:
+        runs: as loaded.
+
+    Returns:
+        A Markdown document without pictures.
+    """
+    header = ("run", "experiment", "hypers", "seeds", "steps", "IQM [95 % interval]", "target", "reached", "steps/s")
+    rows = [header, ("---",) * len(header)]
+    varied = _varied(runs)
+    for run, label in zip(runs, _labels(runs), strict=True):
+        rows += [_row(run, point, label, varied[run.summary["experiment"]]) for point in run.points]
+    table = "\n".join(f"| {' | '.join(_escape(cell) for cell in row)} |" for row in rows)
+    plural = "" if len(runs) == 1 else "s"
+    parts = [f"# Report on {len(runs)} run{plural}", table]
+    if len(runs) > 1:
+        parts.append(_improvement(runs))
+    return "\n\n".join(parts) + "\n"
+
+
+def write(folders: Sequence[Path], out: Path) -> Path:
+    """Writes a report on run folders: `report.md` and its pictures.
+
+    Args:
+        folders: of the runs.
+        out: the folder to write into, made if it is not there.
+
+    Returns:
+        The path of `report.md`.
+
+    Raises:
+        RunError: if a run folder cannot be read.
+        ValueError: if there are no folders.
+    """
+    if not folders:
+        raise ValueError("a report needs a run folder")
+    runs = [load_run(folder) for folder in folders]
+    out.mkdir(parents=True, exist_ok=True)
+    labels = _labels(runs)
+    pictures = []
+    for number, measure in enumerate(dict.fromkeys(run.measure for run in runs), start=1):
+        group = [(run, label) for run, label in zip(runs, labels, strict=True) if run.measure == measure]
+        suffix = "" if number == 1 else f"-{number}"
+        _draw(group, out / f"comparison{suffix}.png", out / f"profile{suffix}.png")
+        pictures += [f"![Learning curves and final scores of {measure[0]}](comparison{suffix}.png)"]
+        pictures += [f"![Performance profiles of {measure[0]}](profile{suffix}.png)"]
+    path = out / REPORT
+    path.write_text("\n\n".join([markdown(runs).rstrip(), *pictures]) + "\n", encoding="utf-8")
+    return path
+
+
+def _draw(group: Sequence[tuple[RunFolder, str]], comparison: Path, profile: Path) -> None:
+    """Draws runs that share a measure: every point of a single run, or the best point of each of several."""
+    runs = [run for run, _ in group]
+    varied = _varied(runs)
+    alone = runs[0] if len(runs) == 1 else None
+    by_step = all(run.env_steps.any() for run in runs)
+    higher_is_better = _higher_is_better(runs)
+    lines = []
+    for run, label in group:
+        for index in range(len(run.points)) if alone else (_best(run, higher_is_better),):
+            hypers = _hypers(run.points[index], varied[run.summary["experiment"]])
+            name = hypers if alone and hypers else f"{label} {hypers}".strip()
+            lines.append(_line(run, index, name, by_step, higher_is_better))
+    targets = {run.summary["target"]["value"]: run.summary["target"] for run in runs if run.summary["target"]}
+    target = next(iter(targets.values())) if len(targets) == 1 else None
+    metric = runs[0].summary["metric"].replace("_", " ")
+    subject = alone.summary["experiment"] if alone else runs[0].task
+    plots.comparison(
+        comparison,
+        lines,
+        xlabel="environment steps" if by_step else "updates",
+        ylabel=metric,
+        title=f"{subject}: interquartile mean over seeds with 95 % interval",
+        target=plots.Target(target["value"], target["source"]) if target else None,
+        higher_is_better=higher_is_better,
+    )
+    scores = {line.label: line.scores for line in lines}
+    title = f"{subject}: performance profiles"
+    plots.profile(profile, scores, xlabel=metric, title=title, higher_is_better=higher_is_better)
+
+
+def _line(run: RunFolder, index: int, label: str, by_step: bool, higher_is_better: bool) -> plots.Line:
+    """Makes the line of a grid point, in the units of its scores: a loss lies in `curve` with its sign turned.
+
+    The nans at the end of a seed that diverged are its divergence and not windows without news.
+    """
+    scores, curves = run.points[index].scores, run.curve[index]
+    ended = np.logical_and.accumulate(np.isnan(curves)[:, ::-1], axis=1)[:, ::-1]
+    curves = np.where(ended & ~np.isfinite(scores)[:, None], -np.inf, curves)
+    x = run.env_steps if by_step else run.update
+    return plots.Line(label, x, curves if higher_is_better else -curves, scores)
+
+
+def _higher_is_better(runs: Sequence[RunFolder]) -> bool:
+    """Tells whether a higher score is better, as the targets of runs that share a measure say; without one it is."""
+    return all(run.summary["target"] is None or run.summary["target"]["direction"] == "max" for run in runs)
+
+
+def _best(run: RunFolder, higher_is_better: bool) -> int:
+    """Finds the grid point of the best IQM; the first one if all diverged."""
+    values = np.array([point.iqm for point in run.points]) * (1 if higher_is_better else -1)
+    return int(np.argmax(np.where(np.isnan(values), -np.inf, values)))
+
+
+def _improvement(runs: Sequence[RunFolder]) -> str:
+    """Says how likely a seed of the first run beats one of the second, or why that has no meaning."""
+    first, second = runs[:2]
+    names = _labels(runs)[:2]
+    if first.measure != second.measure:
+        return f"{names[0]} and {names[1]} measure different things, so neither improves on the other."
+    higher_is_better = _higher_is_better((first, second))
+    scores = [run.points[_best(run, higher_is_better)].scores for run in (first, second)]
+    chance = statistics.probability_of_improvement(*scores, higher_is_better=higher_is_better)
+    best = " at their best grid points" if len(first.points) + len(second.points) > 2 else ""
+    words = f"{chance.value:.2f} {_bounds(chance[1:], '.2f')}"
+    return f"Probability that a seed of {names[0]} does better than one of {names[1]}{best}: **{words}**."
+
+
+def _row(run: RunFolder, point: Point, label: str, varied: Sequence[str]) -> tuple[str, ...]:
+    """Writes a point's cells of the table."""
+    summary, target = run.summary, run.summary["target"]
+    num_diverged = np.count_nonzero(~np.isfinite(point.scores))
+    diverged = f", {num_diverged} diverged" if num_diverged else ""
+    sign = "≥" if _higher_is_better([run]) else "≤"
+    speed = summary["steps_per_second"]
+    return (
+        label if label != summary["experiment"] else run.path.name,
+        summary["experiment"],
+        _hypers(point, varied) or "—",
+        str(summary["seeds"]),
+        f"{summary['env_steps']:,}",
+        f"{point.iqm:.5g} {_bounds(point.interval, '.5g')}{diverged}",
+        f"{sign} {target['value']:g} ({target['source']})" if target else "—",
+        ("yes" if _reached(point.iqm, target) else "no") if target else "—",
+        f"{speed:,.0f}" if speed is not None else "—",
+    )
+
+
+def _reached(value: float, target: Mapping[str, Any]) -> bool:
+    """Tells whether an IQM meets a target; nan does not."""
+    return value >= target["value"] if target["direction"] == "max" else value <= target["value"]
+
+
+def _bounds(bounds: Sequence[float], form: str) -> str:
+    """Writes an interval; a bound that is not defined is a dash."""
+    return "[{}, {}]".format(*("—" if np.isnan(bound) else format(bound, form) for bound in bounds))
+
+
+def _labels(runs: Sequence[RunFolder]) -> list[str]:
+    """Names runs by experiment, or by folder where that is ambiguous, or by path where that is too."""
+    experiments = [run.summary["experiment"] for run in runs]
+    folders = [run.path.name for run in runs]
+    named = [run.path.name if experiments.count(experiments[i]) > 1 else experiments[i] for i, run in enumerate(runs)]
+    return [str(run.path) if folders.count(run.path.name) > 1 else name for run, name in zip(runs, named, strict=True)]
+
+
+def _varied(runs: Sequence[RunFolder]) -> dict[str, list[str]]:
+    """Lists for each experiment the hyperparameters in which its points differ, over all runs of it."""
+    points: dict[str, list[Point]] = {}
+    for run in runs:
+        points.setdefault(run.summary["experiment"], []).extend(run.points)
+    names = {
+        experiment: dict.fromkeys(name for point in group for name in point.hypers)
+        for experiment, group in points.items()
+    }
+    return {
+        experiment: [name for name in names[experiment] if len({str(point.hypers.get(name)) for point in group}) > 1]
+        for experiment, group in points.items()
+    }
+
+
+def _hypers(point: Point, names: Sequence[str]) -> str:
+    """Writes the named hyperparameters of a point."""
+    values = [(name, point.hypers[name]) for name in names if name in point.hypers]
+    return ", ".join(f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}" for name, value in values)
+
+
+def _escape(cell: str) -> str:
+    """Keeps a cell of a Markdown table in its column and on its line."""
+    return cell.replace("|", r"\|").replace("\n", " ")
+
+
+def _number(value: Any) -> float:
+    """Reads a number of a summary, where null is nan."""
+    return float("nan") if value is None else float(value)
+
+
+def _read_summary(path: Path) -> dict[str, Any]:
+    """Reads `summary.json` and checks that what is read of it is there."""
+    try:
+        summary = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise RunError(f"{path} is missing: not a run folder, or the run has not finished") from error
+    except OSError as error:
+        raise RunError(f"{path} cannot be read: {error.strerror}") from error
+    except ValueError as error:  # neither JSON nor UTF-8
+        raise RunError(f"{path} is damaged: {error}") from error
+    _check_keys(path, "", summary, SUMMARY_KEYS)
+    if summary["target"] is not None:
+        _check_keys(path, "target", summary["target"], TARGET_KEYS)
+    if not isinstance(summary["points"], list) or not summary["points"]:
+        raise RunError(f"{path} is damaged: points is no list, or empty")
+    for index, point in enumerate(summary["points"]):
+        _check_keys(path, f"points[{index}]", point, POINT_KEYS)
+    return summary
+
+
+def _check_keys(path: Path, part: str, found: Any, keys: Sequence[str]) -> None:
+    """Refuses a part of a summary that is no object or lacks a key."""
+    missing = [key for key in keys if key not in found] if isinstance(found, dict) else list(keys)
+    if missing:
+        raise RunError(f"{path} is damaged: {part + ' ' if part else ''}lacks {', '.join(missing)}")
+
+
+def _point(path: Path, point: Mapping[str, Any], num_seeds: int) -> Point:
+    """Reads a point of a summary."""
+    try:
+        scores = np.array([_number(score) for score in point["per_seed"]])
+        low, high = (_number(bound) for bound in point["ci95"])
+        iqm = _number(point["iqm"])
+    except (TypeError, ValueError) as error:
+        raise RunError(f"{path} is damaged: a point holds what is no number ({error})") from error
+    if len(scores) != num_seeds:
+        raise RunError(f"{path} is damaged: a point has {len(scores)} scores for {num_seeds} seeds")
+    return Point(point["hypers"], iqm, (low, high), scores)
+
+
+def _read_metrics(path: Path, names: Sequence[str]) -> list[NDArray[Any]]:
+    """Reads named arrays of `metrics.npz`; a pickled one is refused unread."""
+    try:
+        # Opened here, because NumPy leaves a damaged file open.
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
+            return [arrays[name] for name in names]
+    except FileNotFoundError as error:
+        raise RunError(f"{path} is missing") from error
+    except KeyError as error:
+        raise RunError(f"{path} is incomplete: {error.args[0]}") from error
+    except (OSError, EOFError, TypeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        raise RunError(f"{path} is damaged: {error}") from error
