@@ -19,6 +19,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from rlgen import train
 from rlgen.core import Array, Key, Tree
+from rlgen.parts import random
 
 LANE = "lane"
 _REPLICATED, _LANES = PartitionSpec(), PartitionSpec(LANE)
@@ -57,7 +58,7 @@ def stack(grid_points: Sequence[Any], num_seeds: int) -> Any:
 
 def keys(seed: int, num_seeds: int, num_points: int = 1) -> Key:
     """Makes the keys of all lanes, `[G * S]`: each grid point sees the same seeds."""
-    seeds = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(seed), i))(jnp.arange(num_seeds))
+    seeds = jax.vmap(lambda i: jax.random.fold_in(random.key(seed), i))(jnp.arange(num_seeds))
     return jnp.tile(seeds, num_points)
 
 

@@ -59,8 +59,8 @@ def next_batch(key: Key, step: Array, state: RolloutState, policy: Policy, *, en
     """
     del step
 
-    def body(state, key):
-        action_key, step_key = jax.random.split(key)
+    def body(state, keys):
+        action_key, step_key = keys
         action, extras, memory = policy.apply(action_key, state.obs, state.memory)
         env_state, time_step = env.step(step_key, state.env, action)
         done = time_step.terminated | time_step.truncated
@@ -83,7 +83,7 @@ def next_batch(key: Key, step: Array, state: RolloutState, policy: Policy, *, en
         )
         return new_state, (transition, finished)
 
-    state, (batch, finished) = lax.scan(body, state, jax.random.split(key, length))
+    state, (batch, finished) = lax.scan(body, state, jax.random.split(key, (length, 2)))
     return state, batch, jax.tree.map(jnp.sum, finished)
 
 
