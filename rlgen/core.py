@@ -11,8 +11,8 @@ Laws that every implementation obeys:
 * `step` is the number of updates done, an int32 scalar that stays *outside* the batched state.  Under a sweep every
   branch, ring-buffer index and period that depends on `step` alone stays a scalar.
 * `state` is a pytree of arrays and the minimum that the next update needs; `metrics` is a NamedTuple of scalars.
-* What shapes the program is a frozen dataclass `Config`, bound once by `build(spec, config)`; what is only a number is a
-  leaf of the NamedTuple `Hypers`, which may be traced or carry a grid axis.
+* What shapes the program is a frozen dataclass `Config`, bound once by `build(spec, config)`; what is only a number
+  is a leaf of the NamedTuple `Hypers`, which may be traced or carry a grid axis.
 
 Shape legend: `T` time, `B` environments or examples, `N` any batch shape.
 """
@@ -66,8 +66,9 @@ class Policy(NamedTuple):
 
     Attributes:
         memory: `(batch_shape) -> memory`, the memory at the start of an episode; `()` where there is none.
-        apply: `(key, inputs, memory) -> (output, extras, memory)` over inputs of any leading batch shape.  `extras` is a
-            dict of arrays with that batch shape in front, such as `log_prob`, or `memory` where learning needs it.
+        apply: `(key, inputs, memory) -> (output, extras, memory)` over inputs of any leading batch shape.  `extras`
+            is a dict of arrays with that batch shape in front, such as `log_prob`, or `memory` where learning needs
+            it.
     """
 
     memory: Callable[[tuple[int, ...]], Tree]

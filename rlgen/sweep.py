@@ -1,8 +1,8 @@
 """Runs seeds × hyperparameters in one compiled program, over every device of a mesh.
 
-A sweep is a flat axis of lanes: lane `point * num_seeds + seed` trains one seed at one point of the grid.  A run is vmapped
-over lanes with `step` left outside the batch, and the lane axis is sharded over a mesh of devices: GPUs, or one XLA host
-device a CPU core, because XLA's CPU backend does not use a second core well for small networks.
+A sweep is a flat axis of lanes: lane `point * num_seeds + seed` trains one seed at one point of the grid.  A run is
+vmapped over lanes with `step` left outside the batch, and the lane axis is sharded over a mesh of devices: GPUs, or
+one XLA host device a CPU core, because XLA's CPU backend does not use a second core well for small networks.
 
 Shape legend: `L` lanes, `G` grid points, `S` seeds, `E` lanes after padding to a multiple of the devices.
 """
@@ -124,8 +124,8 @@ def build(make_run: Callable[[Any], train.Run], devices: Mesh) -> Sweep:
     """Builds the two compiled functions of a sweep.
 
     Args:
-        make_run: `data -> Run`, called inside the trace, so that shared data is an argument of the program and neither a
-            constant in it nor a copy in every lane.
+        make_run: `data -> Run`, called inside the trace, so that shared data is an argument of the program and
+            neither a constant in it nor a copy in every lane.
         devices: the mesh.
 
     Returns:
@@ -147,7 +147,8 @@ def build(make_run: Callable[[Any], train.Run], devices: Mesh) -> Sweep:
 def groups(num_lanes: int, chunk: int | None) -> list[range]:
     """Cuts the lanes into groups that are trained one after another, to bound memory.
 
-    Every group but the last has the same size, and the last is padded to it by the caller, so that all share one program.
+    Every group but the last has the same size, and the last is padded to it by the caller, so that all share one
+    program.
 
     Args:
         num_lanes: `L`.

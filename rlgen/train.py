@@ -1,8 +1,8 @@
 """Joins an algorithm and a source into a run: `init`, `update` and a scan of updates.
 
-A run's key is split once: one half makes the first state, the other is folded with the number of the update.  The key of
-update `i` therefore depends on the run's key and `i` alone, and a run that is stopped and resumed, or scanned in pieces of
-any length, is the same run to the last bit.
+A run's key is split once: one half makes the first state, the other is folded with the number of the update.  The key
+of update `i` therefore depends on the run's key and `i` alone, and a run that is stopped and resumed, or scanned in
+pieces of any length, is the same run to the last bit.
 """
 
 from collections.abc import Callable
@@ -79,7 +79,8 @@ def scan(run: Run, num_updates: int) -> Callable[[Key, Array, RunState, Any], tu
 
     Returns:
         `(key, step, state, hypers) -> (state, reports)`, jitted, where `step` is the number of updates done before and
-        every leaf of `reports` is `[n]`.  The given state is donated: its buffers are reused and must not be read again.
+        every leaf of `reports` is `[n]`.  The given state is donated: its buffers are reused and must not be read
+        again.
     """
 
     def many(key, step, state, hypers):

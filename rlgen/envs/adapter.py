@@ -7,6 +7,7 @@ stable dtypes, and its spaces into those of `rlgen.core`.
 Shape legend: `B` copies of the environment.
 """
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable
@@ -97,7 +98,7 @@ def make(environment: str | GymnaxEnvironment, **overrides: Any) -> Environment:
     # gymnax computes some of these with jax; inside a trace they must still be numbers.
     with jax.ensure_compile_time_eval():
         native = gymnax.make(environment)[0] if isinstance(environment, str) else environment
-        params = native.default_params.replace(**overrides)
+        params = dataclasses.replace(native.default_params, **overrides)
         spec = Spec(space_of(native.observation_space(params)), space_of(native.action_space(params)))
     return Environment(
         name=native.name,

@@ -16,7 +16,7 @@ class Interval(NamedTuple):
     high: float = math.inf
     open_low: bool = False
 
-    def __contains__(self, value: float) -> bool:
+    def __contains__(self, value: Any) -> bool:
         return self.low <= value <= self.high and not (self.open_low and value == self.low)
 
     def __str__(self) -> str:

@@ -6,6 +6,7 @@ must reach within the budget; its source says where the figure comes from.
 
 import difflib
 import functools
+from typing import Any
 
 from rlgen.envs import adapter, grid
 from rlgen.experiments.experiment import Experiment, Target
@@ -16,7 +17,7 @@ from rlgen.tabular import q_learning
 from rlgen.value import dqn
 
 
-def _gymnax(name: str, **task: int | bool) -> EnvTask:
+def _gymnax(name: str, **task: Any) -> EnvTask:
     return EnvTask(functools.partial(adapter.make, name), **task)
 
 

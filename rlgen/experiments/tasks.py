@@ -1,7 +1,7 @@
 """What an algorithm is tried on: an environment or a dataset.
 
-A task gives an algorithm its spec, its source of batches, the score that its experiment is judged by, and the curve that
-is watched meanwhile.
+A task gives an algorithm its spec, its source of batches, the score that its experiment is judged by, and the curve
+that is watched meanwhile.
 """
 
 import dataclasses

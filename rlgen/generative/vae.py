@@ -1,7 +1,7 @@
 """Variational autoencoders with a Bernoulli decoder, arXiv:1312.6114.
 
-Pixels are read as probabilities and drawn anew each time that an image is seen, as in arXiv:1509.00519; the held-out set
-is drawn once.  The paper's soft-plus hidden units are ReLUs here and its AdaGrad is Adam.
+Pixels are read as probabilities and drawn anew each time that an image is seen, as in arXiv:1509.00519; the held-out
+set is drawn once.  The paper's soft-plus hidden units are ReLUs here and its AdaGrad is Adam.
 
 Shape legend: `K` minibatches an update, `M` examples in a minibatch, `H W C` image, `Z` latent size.
 """
@@ -141,7 +141,7 @@ def loss(own: Tree, params: Tree, key: Key, batch: Array, hypers: Hypers, *, net
     """Negative evidence lower bound of uint8 images `[M, H, W, C]`, mean in nats.  The key is consumed."""
     del params
     pixel_key, latent_key = jax.random.split(key)
-    terms = network.apply(own, latent_key, binarise(pixel_key, batch))
+    terms = networks.apply(network, own, latent_key, binarise(pixel_key, batch))
     reconstruction, divergence = (term.mean() for term in terms)
     total = reconstruction + hypers.beta * divergence
     return total, Metrics(total, reconstruction, divergence)
@@ -184,18 +184,18 @@ def score(key: Key, game: optim.Game, images: Array, hypers: Hypers, *, network:
 
     def nats(inputs):
         key, image = inputs
-        reconstruction, divergence = network.apply(game.params[PLAYER], key, image[None])
+        reconstruction, divergence = networks.apply(network, game.params[PLAYER], key, image[None])
         return (reconstruction + divergence)[0]
 
     return lax.map(nats, (jax.random.split(latent_key, len(images)), binary), batch_size=chunk).mean()
 
 
 def act(key: Key, inputs: Array, memory: tuple[()], *, params: Tree, network: VAE, explore: bool):
-    """Draws images for inputs `[*N, 0]`: binary while exploring, pixel probabilities otherwise.  The key is consumed."""
+    """Draws images for inputs `[*N, 0]`: binary while exploring, else pixel probabilities.  The key is consumed."""
     latent_key, pixel_key = jax.random.split(key)
     batch_shape = inputs.shape[:-1]
     latent = jax.random.normal(latent_key, (math.prod(batch_shape), network.config.latent_size))
-    image = network.apply(params, latent, method="decode").reshape(*batch_shape, *network.image_shape)
+    image = networks.apply(network, params, latent, method="decode").reshape(*batch_shape, *network.image_shape)
     return (jax.random.bernoulli(pixel_key, image).astype(jnp.float32) if explore else image), {}, memory
 
 

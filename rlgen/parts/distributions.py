@@ -1,7 +1,7 @@
 """Probability distributions, the only place that names distrax's.
 
-Distributions live inside a trace: some lose their batch shape when they are returned out of `jit` or `vmap`, so functions
-hand on parameters and build the distribution where they need it.
+Distributions live inside a trace: some lose their batch shape when they are returned out of `jit` or `vmap`, so
+functions hand on parameters and build the distribution where they need it.
 
 Shape legend: `N` any batch shape, `A` actions, `D` dimensions.
 """

@@ -5,12 +5,13 @@ Shape legend: `N` any batch shape, `D` features.
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from rlgen.core import Array, Discrete, Space
+from rlgen.core import Array, Discrete, Space, Tree
 
 ACTIVATIONS = {"relu": nn.relu, "tanh": nn.tanh, "elu": nn.elu, "silu": nn.silu, "gelu": nn.gelu}
 
@@ -106,6 +107,23 @@ class CNN(nn.Module):
         return MLP(self.hidden_sizes, self.activation, num_axes=3)(hidden)
 
 
+def apply(network: nn.Module, params: Tree, *inputs: Any, method: str | None = None) -> Any:
+    """Runs a network that has no variables but its parameters.
+
+    linen types its own `apply` for networks that also give back what they changed.
+
+    Args:
+        network: the module.
+        params: what `network.init` gave.
+        *inputs: of the method.
+        method: name of the method; None for a plain call.
+
+    Returns:
+        What the method returns.
+    """
+    return network.apply(params, *inputs, method=method)
+
+
 def torso(kind: str, hidden_sizes: Sequence[int], activation: str, space: Space) -> nn.Module:
     """Builds the network that reads an observation.
 
@@ -127,4 +145,6 @@ def torso(kind: str, hidden_sizes: Sequence[int], activation: str, space: Space)
         return MLP(tuple(hidden_sizes), activation, num_axes=max(len(space.shape), 1))
     if kind == "cnn" and len(space.shape) == 3:
         return CNN(tuple(hidden_sizes), activation)
-    raise ValueError(f"network {kind!r} cannot read observations of shape {space.shape}; there are 'mlp' and 'cnn' (images)")
+    raise ValueError(
+        f"network {kind!r} cannot read observations of shape {space.shape}; there are 'mlp' and 'cnn' (images)"
+    )

@@ -22,7 +22,7 @@ class Moments(NamedTuple):
 
     mean: Array  # [*shape] float32
     variance: Array  # [*shape] float32
-    count: Array  # float32 scalar
+    weight: Array  # float32 scalar, how many values
 
 
 class Returns(NamedTuple):
@@ -48,12 +48,11 @@ def merge(old: Moments, batch: Array) -> Moments:
         Moments of everything seen.
     """
     axes = tuple(range(batch.ndim - old.mean.ndim))
-    batch_count = jnp.float32(batch.size // max(old.mean.size, 1))
+    added = jnp.float32(batch.size // max(old.mean.size, 1))
     delta = batch.mean(axes) - old.mean
-    count = old.count + batch_count
-    squares = old.variance * old.count + batch.var(axes) * batch_count
-    squares += jnp.square(delta) * old.count * batch_count / count
-    return Moments(old.mean + delta * batch_count / count, squares / count, count)
+    weight = old.weight + added
+    squares = old.variance * old.weight + batch.var(axes) * added + jnp.square(delta) * old.weight * added / weight
+    return Moments(old.mean + delta * added / weight, squares / weight, weight)
 
 
 def standardise(values: Array, seen: Moments) -> Array:
@@ -79,7 +78,7 @@ def scale_rewards(state: Returns, reward: Array, done: Array, discount: Array | 
         `(state, scaled rewards [T, B] clipped to ±LIMIT)`.
     """
 
-    def body(running, inputs):
+    def body(running: Array, inputs: tuple[Array, Array]):
         reward_t, done_t = inputs
         running = reward_t + discount * running
         return jnp.where(done_t, 0.0, running), running

@@ -1,7 +1,7 @@
 """The one optax loop: a gradient step, and named players who take turns at it.
 
-`descend` is the only gradient step in the project.  `play` stands on it: autoencoders and flows are one player, a GAN is
-two, CycleGAN four; each has a share of the parameters, a loss and an optimiser.
+`descend` is the only gradient step in the project.  `play` stands on it: autoencoders and flows are one player, a GAN
+is two, CycleGAN four; each has a share of the parameters, a loss and an optimiser.
 """
 
 import functools
@@ -18,7 +18,10 @@ from rlgen.core import Algorithm, Array, Key, PolicyFn, Tree
 def adam(learning_rate: Array | float, *, max_grad_norm: Array | float | None = None, eps: float = 1e-8) -> Any:
     """Adam (arXiv:1412.6980) behind an optional clip of the gradient's global norm."""
     step = optax.adam(learning_rate, eps=eps)
-    return step if max_grad_norm is None else optax.chain(optax.clip_by_global_norm(max_grad_norm), step)
+    if max_grad_norm is None:
+        return step
+    # optax says float and takes tracers.
+    return optax.chain(optax.clip_by_global_norm(max_grad_norm), step)  # pyright: ignore[reportArgumentType]
 
 
 def descend(
@@ -96,7 +99,7 @@ def turn(key: Key, game: Game, batch: Tree, hypers: Any, *, name: str, player: P
 def rounds(
     key: Key,
     step: Array,
-    game: Game,
+    state: Game,
     batch: Tree,
     hypers: Any,
     *,
@@ -108,14 +111,14 @@ def rounds(
     Args:
         key: consumed.
         step: unused; part of the contract.
-        game: the state.
+        state: of the game.
         batch: leaves `[K, B, ...]`, `K` minibatches; a player takes as many as it has steps.
         hypers: the algorithm's.
         players: by name, in the order of play.
         report: `{name: metrics} -> metrics`.
 
     Returns:
-        `(game, metrics)`; metrics are averaged over a player's steps.
+        `(state, metrics)`; metrics are averaged over a player's steps.
     """
     del step
     said = {}
@@ -127,9 +130,9 @@ def rounds(
             return turn(step_key, game, minibatch, hypers, name=name, player=player)
 
         minibatches = jax.tree.map(lambda leaf, steps=player.steps: leaf[:steps], batch)
-        game, metrics = lax.scan(body, game, (jax.random.split(turn_key, player.steps), minibatches))
+        state, metrics = lax.scan(body, state, (jax.random.split(turn_key, player.steps), minibatches))
         said[name] = jax.tree.map(lambda leaf: leaf.mean(axis=0), metrics)
-    return game, report(said)
+    return state, report(said)
 
 
 def play(

@@ -1,8 +1,9 @@
 """Typed keys whose generator is unrolled into the code that uses it.
 
-jax compiles Threefry (Salmon et al. 2011, doi:10.1145/2063384.2063405) to a loop on the CPU.  A step of an environment or
-of a policy draws few numbers many times, and the loop's own cost is then most of the step's: unrolled, a whole rollout of
-PPO on CartPole takes half the time, and compiles faster too.  The numbers are those of `jax.random.key` to the last bit.
+jax compiles Threefry (Salmon et al. 2011, doi:10.1145/2063384.2063405) to a loop on the CPU.  A step of an
+environment or of a policy draws few numbers many times, and the loop's own cost is then most of the step's: unrolled,
+a whole rollout of PPO on CartPole takes half the time, and compiles faster too.  The numbers are those of
+`jax.random.key` to the last bit.
 """
 
 import math
@@ -68,7 +69,7 @@ _IMPLEMENTATION = extension.define_prng_impl(
     seed=extension.threefry_prng_impl.seed,
     split=_split,
     random_bits=_random_bits,
-    fold_in=_fold_in,
+    fold_in=_fold_in,  # pyright: ignore[reportArgumentType]  # jax says int and hands over an array
     name="threefry2x32_unrolled",
     tag="urf",
 )

@@ -1,8 +1,8 @@
 """Returns and advantages over `[T, ...]`, with termination and truncation told apart.
 
-Every function reads the value of the observation *after* each step, before any reset, as `next_value`.  Where an episode
-terminates the bootstrap stops; where it is truncated the trace stops and the return bootstraps from `next_value`; the last
-row of the arrays is treated as truncated.
+Every function reads the value of the observation *after* each step, before any reset, as `next_value`.  Where an
+episode terminates the bootstrap stops; where it is truncated the trace stops and the return bootstraps from
+`next_value`; the last row of the arrays is treated as truncated.
 
 Sources: Sutton and Barto, "Reinforcement Learning", 2nd edition, chapters 7 and 12; GAE, arXiv:1506.02438.
 
@@ -19,7 +19,12 @@ UNROLL = 16
 
 
 def lambda_return(
-    reward: Array, next_value: Array, terminated: Array, truncated: Array, discount: Array | float, lambda_: Array | float
+    reward: Array,
+    next_value: Array,
+    terminated: Array,
+    truncated: Array,
+    discount: Array | float,
+    lambda_: Array | float,
 ) -> Array:
     """λ-returns: `Gₜ = rₜ + γ ((1 − λ) V(sₜ₊₁) + λ Gₜ₊₁)`.
 
@@ -35,7 +40,7 @@ def lambda_return(
         `G`, `[T, ...]`.
     """
 
-    def body(next_return, inputs):
+    def body(next_return: Array, inputs: tuple[Array, ...]):
         reward_t, next_value_t, terminated_t, truncated_t = inputs
         mixed = jnp.where(truncated_t, next_value_t, (1 - lambda_) * next_value_t + lambda_ * next_return)
         return_t = reward_t + discount * jnp.where(terminated_t, 0.0, mixed)

@@ -1,12 +1,13 @@
 """Proximal policy optimisation with a clipped surrogate, arXiv:1707.06347.
 
-Advantages are GAE (arXiv:1506.02438).  Departures from the paper, each a switch or a coefficient, are those of the authors'
-code (github.com/openai/baselines): separate actor and critic, orthogonal weights, normalised advantages, clipped value
-loss, clipped gradient norm, annealed learning rate, normalised observations and rewards.  Values of the observations
-before and after every step come from one batched pass after the rollout, with the parameters that acted; a truncated
-episode therefore bootstraps from its true last observation.
+Advantages are GAE (arXiv:1506.02438).  Departures from the paper, each a switch or a coefficient, are those of the
+authors' code (github.com/openai/baselines): separate actor and critic, orthogonal weights, normalised advantages,
+clipped value loss, clipped gradient norm, annealed learning rate, normalised observations and rewards.  Values of the
+observations before and after every step come from one batched pass after the rollout, with the parameters that acted;
+a truncated episode therefore bootstraps from its true last observation.
 
-Shape legend: `T` rollout length, `B` environments, `M` examples in a minibatch, `A` action parameters, `D` action dimensions.
+Shape legend: `T` rollout length, `B` environments, `M` examples in a minibatch, `A` action parameters, `D` action
+dimensions.
 """
 
 import dataclasses
@@ -85,8 +86,8 @@ class State(NamedTuple):
     """What an update changes; a part that is switched off is `()`."""
 
     learner: Learner
-    observations: normalise.Moments | tuple[()]  # moments of `[*observation]`
-    returns: normalise.Returns | tuple[()]  # of `[B]` environments
+    observations: Tree  # `normalise.Moments` of `[*observation]`
+    returns: Tree  # `normalise.Returns` of `B` environments
 
 
 class Minibatch(NamedTuple):
@@ -151,7 +152,7 @@ def optimiser(hypers: Hypers) -> Any:
 def loss(params: Tree, minibatch: Minibatch, hypers: Hypers, *, network: ActorCritic) -> tuple[Array, Metrics]:
     """The paper's equation 9: clipped surrogate, value error, entropy bonus."""
     config = network.config
-    policy, value = network.apply(params, minibatch.obs)
+    policy, value = networks.apply(network, params, minibatch.obs)
     log_ratio = policy.log_prob(minibatch.action) - minibatch.log_prob
     ratio = jnp.exp(log_ratio)
     advantage, target = minibatch.advantage, minibatch.value + minibatch.advantage
@@ -190,7 +191,7 @@ def learn(learner: Learner, minibatch: Minibatch, hypers: Hypers, *, network: Ac
 def estimate(params: Tree, rollout: Transition, hypers: Hypers, *, network: ActorCritic) -> Minibatch:
     """Values and advantages of a rollout `[T, B]`, as one batch `[T * B]`."""
     both = jnp.stack([rollout.obs, rollout.next_obs])
-    value, next_value = network.apply(params, both, method="critic")
+    value, next_value = networks.apply(network, params, both, method="critic")
     advantage = returns.gae(
         rollout.reward, value, next_value, rollout.terminated, rollout.truncated, hypers.discount, hypers.gae_lambda
     )
@@ -224,7 +225,7 @@ def update(key: Key, step: Array, state: State, batch: Transition, hypers: Hyper
     )
     observations, reward_scale, rollout = state.observations, state.returns, batch
     if config.normalise_observations:
-        # The moments that acted also learn, so that the first ratio is 1; what was seen counts from the next rollout on.
+        # The moments that acted also learn, so that the first ratio is 1; what was seen counts from the next rollout.
         rollout = batch._replace(
             obs=normalise.standardise(batch.obs, observations),
             next_obs=normalise.standardise(batch.next_obs, observations),
@@ -247,7 +248,7 @@ def act(key: Key, obs: Tree, memory: tuple[()], *, state: State, network: ActorC
     """Samples an action at `[*N, *observation]`, or takes the likeliest.  The key is consumed."""
     if network.config.normalise_observations:
         obs = normalise.standardise(obs, state.observations)
-    distribution = network.apply(state.learner.params, obs, method="actor")
+    distribution = networks.apply(network, state.learner.params, obs, method="actor")
     action = distribution.sample(seed=key) if explore else distribution.mode()
     return action, {"log_prob": distribution.log_prob(action)}, memory
 

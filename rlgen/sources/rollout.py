@@ -59,7 +59,7 @@ def next_batch(key: Key, step: Array, state: RolloutState, policy: Policy, *, en
     """
     del step
 
-    def body(state, keys):
+    def body(state: RolloutState, keys: Array):
         action_key, step_key = keys
         action, extras, memory = policy.apply(action_key, state.obs, state.memory)
         env_state, time_step = env.step(step_key, state.env, action)

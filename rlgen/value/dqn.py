@@ -1,7 +1,8 @@
 """Deep Q-networks, Mnih et al. 2015, doi:10.1038/nature14236; double Q-learning as a switch, arXiv:1509.06461.
 
-Departures from the paper: Adam in place of RMSProp, several environments at a time, and a target network that may move by
-a share `tau` where the paper copies it.  An episode cut by its time limit bootstraps from its true last observation.
+Departures from the paper: Adam in place of RMSProp, several environments at a time, and a target network that may
+move by a share `tau` where the paper copies it.  An episode cut by its time limit bootstraps from its true last
+observation.
 
 Shape legend: `T` steps between updates, `B` environments, `R` rows of the replay ring, `M` examples in a minibatch, `A`
 actions.
@@ -122,15 +123,15 @@ def optimiser(hypers: Hypers) -> Any:
 
 def target_value(params: Tree, target: Tree, minibatch: Transition, hypers: Hypers, *, network: QNetwork) -> Array:
     """What the value of the action taken should be, `r + γ Q⁻(s', argmax Q(s', ·))`, `[M]`."""
-    next_q = network.apply(target, minibatch.next_obs)
-    chooser = network.apply(params, minibatch.next_obs) if network.config.double else next_q
+    next_q = networks.apply(network, target, minibatch.next_obs)
+    chooser = networks.apply(network, params, minibatch.next_obs) if network.config.double else next_q
     next_value = jnp.take_along_axis(next_q, jnp.argmax(chooser, axis=-1)[:, None], axis=-1)[:, 0]
     return minibatch.reward + hypers.discount * jnp.where(minibatch.terminated, 0.0, next_value)
 
 
 def loss(params: Tree, target: Tree, minibatch: Transition, hypers: Hypers, *, network: QNetwork):
     """Mean error of the values of the actions taken."""
-    q_values = network.apply(params, minibatch.obs)
+    q_values = networks.apply(network, params, minibatch.obs)
     q_value = jnp.take_along_axis(q_values, minibatch.action[:, None], axis=-1)[:, 0]
     goal = target_value(lax.stop_gradient(params), target, minibatch, hypers, network=network)
     error = goal - q_value
@@ -200,7 +201,7 @@ def update(key: Key, step: Array, state: State, batch: Transition, hypers: Hyper
 
 def act(key: Key, obs: Tree, memory: tuple[()], *, params: Tree, epsilon: Array | float, network: QNetwork):
     """Chooses actions at `[*N, *observation]`.  The key is consumed."""
-    return exploration.epsilon_greedy(key, network.apply(params, obs), epsilon), {}, memory
+    return exploration.epsilon_greedy(key, networks.apply(network, params, obs), epsilon), {}, memory
 
 
 def policy(step: Array, state: State, hypers: Hypers, *, explore: bool, network: QNetwork) -> Policy:

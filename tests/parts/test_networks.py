@@ -1,0 +1,77 @@
+"""Networks: the convolution against flax's, weights, shapes and refusals."""
+
+import math
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from rlgen.core import Box, Discrete
+from rlgen.parts import networks
+
+
+@pytest.mark.parametrize("size", [(8, 8), (7, 10)])
+@pytest.mark.parametrize(("kernel_size", "stride", "padding"), [((3, 3), 1, 0), ((3, 2), 2, 1), ((4, 3), 3, 2)])
+def test_conv_equals_flax(size, kernel_size, stride, padding):
+    image = jax.random.normal(jax.random.key(0), (2, 3, *size, 4))
+    ours = networks.Conv(5, kernel_size, stride, padding)
+    params = ours.init(jax.random.key(1), image)
+    theirs = nn.Conv(5, kernel_size, strides=stride, padding=padding)
+    dense = params["params"]["Dense_0"]
+    dense = {**dense, "bias": jnp.arange(5.0)}
+    expected = theirs.apply(
+        {"params": {"kernel": dense["kernel"].reshape(*kernel_size, 4, 5), "bias": dense["bias"]}}, image
+    )
+    got = ours.apply({"params": {"Dense_0": dense}}, image)
+    np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_encode():
+    np.testing.assert_array_equal(networks.encode(jnp.array([2, 0]), Discrete(3)), [[0, 0, 1], [1, 0, 0]])
+    pixels = networks.encode(jnp.array([0, 255], jnp.uint8), Box((2,), 0, 255, "uint8"))
+    np.testing.assert_array_equal(pixels, np.array([0, 255], np.float32))
+    assert pixels.dtype == jnp.float32
+
+
+def test_mlp_has_orthogonal_weights_and_an_activation_after_each_layer():
+    net = networks.MLP((3, 2), "tanh", num_axes=2)
+    inputs = jax.random.normal(jax.random.key(0), (5, 4, 2))
+    params = net.init(jax.random.key(1), inputs)
+    kernels = [params["params"][f"Dense_{i}"]["kernel"] for i in range(2)]
+    for kernel in kernels:
+        np.testing.assert_allclose(kernel.T @ kernel, 2 * np.eye(kernel.shape[1]), atol=1e-5)
+    expected = np.tanh(np.tanh(inputs.reshape(5, 8) @ kernels[0]) @ kernels[1])
+    np.testing.assert_allclose(net.apply(params, inputs), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("kind", "space", "shape"),
+    [("mlp", Discrete(3), (3,)), ("mlp", Box((4,)), (4,)), ("mlp", Box((6, 5, 2)), (6, 5, 2)), ("cnn", Box((6, 5, 2)), (6, 5, 2))],
+)
+def test_torso_reads_observations_of_any_batch_shape(kind, space, shape):
+    net = networks.torso(kind, (7, 5), "relu", space)
+    params = jax.eval_shape(net.init, jax.random.key(0), jnp.zeros((1, *shape)))
+    for batch_shape in ((2,), (3, 2)):
+        assert jax.eval_shape(net.apply, params, jnp.zeros((*batch_shape, *shape))).shape == (*batch_shape, 5)
+
+
+def test_cnn_is_minatars():
+    net = networks.torso("cnn", (128,), "relu", Box((10, 10, 4)))
+    params = jax.eval_shape(net.init, jax.random.key(0), jnp.zeros((1, 10, 10, 4)))
+    sizes = sorted(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
+    assert sizes == sorted([3 * 3 * 4 * 16, 16, 8 * 8 * 16 * 128, 128])
+
+
+@pytest.mark.parametrize(
+    ("kind", "activation", "space", "message"),
+    [
+        ("mlp", "sine", Box((4,)), "activation 'sine' is not one of relu"),
+        ("cnn", "relu", Box((4,)), r"'cnn' cannot read observations of shape \(4,\)"),
+        ("transformer", "relu", Box((4,)), "'transformer' cannot read"),
+    ],
+)
+def test_torso_refuses_what_it_cannot_build(kind, activation, space, message):
+    with pytest.raises(ValueError, match=message):
+        networks.torso(kind, (8,), activation, space)
