@@ -1,0 +1,55 @@
+"""Command line of the benchmarks."""
+
+from pathlib import Path
+
+import tyro
+
+from benchmarks import figures, learning, replay, speed, tables
+
+app = tyro.extras.SubcommandApp()
+
+
+@app.command(name="learning")
+def _learning(only: str = "*", out: Path | None = None) -> None:
+    """Run experiments of the catalogue at their full budget and keep their summaries.
+
+    Args:
+        only: pattern of experiment names.
+        out: folder for the run folders; a temporary one if left out.
+    """
+    learning.run(only, out)
+
+
+@app.command(name="speed")
+def _speed(checkout: Path, python: Path, repeats: int = 3, only: str = "*") -> None:
+    """Time rlgen beside purejaxrl, in turn.
+
+    Args:
+        checkout: a checkout of purejaxrl.
+        python: the Python that has what purejaxrl needs.
+        repeats: alternating runs of each side.
+        only: pattern of row names.
+    """
+    speed.run(checkout, python, repeats, only)
+
+
+@app.command(name="replay")
+def _replay(seeds: int = 16, repeats: int = 7) -> None:
+    """Time the replay ring beside flashbax.
+
+    Args:
+        seeds: vmapped seeds.
+        repeats: timings of each side.
+    """
+    replay.run(seeds, repeats)
+
+
+@app.command(name="tables")
+def _tables() -> None:
+    """Write benchmarks/README.md and its figures from the results that are kept."""
+    for path in [*figures.write(), tables.write()]:
+        print(path)
+
+
+if __name__ == "__main__":
+    app.cli()

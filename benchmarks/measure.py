@@ -1,0 +1,77 @@
+"""Runs timings in processes of their own, in turn, and keeps what they said."""
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def machine() -> dict[str, Any]:
+    """Says what the figures were measured on."""
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        lines = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
+        model = lines[0].split(":", 1)[1].strip() if lines else model
+    revision = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    return {
+        "processor": model,
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "git": revision.stdout.strip() or None,
+        "date": time.strftime("%Y-%m-%d"),
+    }
+
+
+def call(command: Sequence[str], environment: Mapping[str, str]) -> dict[str, Any]:
+    """Runs a command whose last line of output is JSON.
+
+    Raises:
+        RuntimeError: with the end of what it printed, if it failed.
+    """
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment}, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def alternate(
+    sides: Mapping[str, tuple[Sequence[str], Mapping[str, str]]], repeats: int
+) -> dict[str, list[dict[str, Any]]]:
+    """Runs every side once, then every side again, so that a slow minute of the machine meets all of them.
+
+    Args:
+        sides: command and environment of each, by name.
+        repeats: how many times.
+
+    Returns:
+        What each side said, by name.
+    """
+    said: dict[str, list[dict[str, Any]]] = {name: [] for name in sides}
+    for _ in range(repeats):
+        for name, (command, environment) in sides.items():
+            said[name].append(call(command, environment))
+    return said
+
+
+def summarise(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Median of every number, and the range of the speed."""
+    keys = [key for key, value in runs[0].items() if isinstance(value, int | float)]
+    medians: dict[str, Any] = {key: statistics.median(run[key] for run in runs) for key in keys}
+    speeds = [run["steps_per_second"] for run in runs]
+    return {**medians, "repeats": len(runs), "range": [min(speeds), max(speeds)], "jax": runs[0].get("jax")}
+
+
+def save(kind: str, name: str, content: Mapping[str, Any]) -> Path:
+    """Writes a result as JSON below `results/`."""
+    path = RESULTS / kind / f"{name.replace('/', '_')}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=2) + "\n")
+    return path

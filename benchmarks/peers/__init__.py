@@ -1,0 +1,1 @@
+"""Other codebases, each run by its own Python: these files import nothing of rlgen."""

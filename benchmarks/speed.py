@@ -1,0 +1,71 @@
+"""Times rlgen beside its peers: same environment, network, batch, epochs and budget on both sides, in turn."""
+
+import dataclasses
+import fnmatch
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from benchmarks import measure
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One comparison.
+
+    Attributes:
+        name: of the row, and of its file.
+        experiment: of the catalogue.
+        options: for `benchmarks.worker`.
+        peer: for the peer's script.
+        work: what both sides do.
+    """
+
+    name: str
+    experiment: str
+    options: dict[str, Any]
+    peer: tuple[str, dict[str, Any]]
+    work: str
+
+
+_PPO = "PPO CartPole-v1, 4 environments × 128 steps, 4 epochs × 4 minibatches, 64-64 tanh, 500 000 steps a seed"
+_DQN = (
+    "DQN CartPole-v1, 10 environments, one gradient step of batch 128 every 10 steps, ring of 10 000, 120-84 ReLU,"
+    " 500 000 steps a seed"
+)
+_PUREJAXRL_DQN = {
+    "config": {"warm_up": 10_000, "error": "squared"},
+    "hypers": {"learning_rate": 2.5e-4, "max_grad_norm": 1e9},
+}
+
+ROWS = (
+    Row("ppo_cartpole_1_seed", "policy/ppo/CartPole-v1", {"seeds": 1}, ("ppo", {"seeds": 1}), _PPO),
+    Row("ppo_cartpole_16_seeds", "policy/ppo/CartPole-v1", {"seeds": 16}, ("ppo", {"seeds": 16}), _PPO),
+    Row("dqn_cartpole_1_seed", "value/dqn/CartPole-v1", {"seeds": 1, **_PUREJAXRL_DQN}, ("dqn", {"seeds": 1}), _DQN),
+    Row("dqn_cartpole_16_seeds", "value/dqn/CartPole-v1", {"seeds": 16, **_PUREJAXRL_DQN}, ("dqn", {"seeds": 16}), _DQN),
+)
+
+
+def run(checkout: Path, python: Path, repeats: int, only: str) -> None:
+    """Times every row against purejaxrl and saves the medians.
+
+    Args:
+        checkout: a checkout of purejaxrl.
+        python: the Python that runs it.
+        repeats: alternating runs of each side.
+        only: pattern of row names.
+    """
+    script = str(Path(__file__).parent / "peers" / "purejaxrl.py")
+    cores = str(measure.machine()["cores"])
+    for row in ROWS:
+        if not fnmatch.fnmatch(row.name, only):
+            continue
+        peer, options = row.peer
+        ours = [sys.executable, "-m", "benchmarks.worker", row.experiment, json.dumps(row.options)]
+        theirs = [str(python), script, str(checkout), peer, json.dumps(options)]
+        said = measure.alternate({"rlgen": (ours, {"JAX_NUM_CPU_DEVICES": cores}), "purejaxrl": (theirs, {})}, repeats)
+        sides = {name: measure.summarise(runs) for name, runs in said.items()}
+        ratio = sides["rlgen"]["steps_per_second"] / sides["purejaxrl"]["steps_per_second"]
+        content = {"name": row.name, "work": row.work, "ratio": ratio, **sides, "machine": measure.machine()}
+        print(f"{measure.save('speed', row.name, content)}: {ratio:.2f} times purejaxrl")

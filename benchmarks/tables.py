@@ -1,0 +1,92 @@
+"""Writes `benchmarks/README.md` from the results that are kept; nothing in it is typed by hand."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from benchmarks import measure
+
+_HEAD = """# Benchmarks
+
+This page is written by `python -m benchmarks tables` from `benchmarks/results/`.
+
+Commands: `python -m benchmarks learning [--only GLOB]`, `python -m benchmarks speed --checkout DIR --python PYTHON`,
+`python -m benchmarks replay`, `python -m benchmarks tables`.
+"""
+
+
+def _load(kind: str) -> list[dict[str, Any]]:
+    return [json.loads(path.read_text()) for path in sorted((measure.RESULTS / kind).glob("*.json"))]
+
+
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4g}"
+
+
+def learning() -> str:
+    """IQM and interval of every experiment that was run, beside its target."""
+    rows = []
+    for result in _load("learning"):
+        summary = result["summary"]
+        point, target = summary["points"][0], summary["target"]
+        sign = {"max": "≥", "min": "≤"}[target["direction"]] if target else ""
+        low, high = point["ci95"]
+        rows.append(
+            [
+                f"`{summary['experiment']}`",
+                str(summary["seeds"]),
+                f"{summary['env_steps']:,}",
+                f"{_number(point['iqm'])} [{_number(low)}, {_number(high)}]",
+                f"{sign} {_number(target['value'])}" if target else "–",
+                {True: "yes", False: "**no**", None: "–"}[summary["reached"]],
+                f"{summary['run_seconds']:.0f}",
+                f"{summary['steps_per_second']:,.0f}",
+            ]
+        )
+    head = ["experiment", "seeds", "steps a seed", "IQM [95 %]", "target", "reached", "seconds", "steps/s, all seeds"]
+    return "## Learning\n\n" + _table(head, rows)
+
+
+def speed() -> str:
+    """Medians of alternating runs."""
+    parts, rows = ["## Speed\n"], []
+    results = _load("speed")
+    for result in (result for result in results if "rlgen" in result):
+        ours, peer = result["rlgen"], result["purejaxrl"]
+        rows.append(
+            [
+                result["work"].split(",")[0] + f" ({result['name']})",
+                f"{ours['steps_per_second']:,.0f}",
+                f"{peer['steps_per_second']:,.0f}",
+                f"**{result['ratio']:.2f}**",
+                f"{ours['lower_seconds'] + ours['compile_seconds']:.1f} / "
+                f"{peer['lower_seconds'] + peer['compile_seconds']:.1f}",
+                f"{ours['peak_rss_mb']:.0f} / {peer['peak_rss_mb']:.0f}",
+                f"{ours['final_return']:.0f} / {peer['final_return']:.0f}",
+            ]
+        )
+    head = ["work", "rlgen steps/s", "purejaxrl steps/s", "ratio", "compile s", "peak MB", "return at the end"]
+    parts += ["Medians of alternating runs in processes of their own; pairs are rlgen / purejaxrl.\n", _table(head, rows)]
+    for result in (result for result in results if "microseconds" in result):
+        taken = result["microseconds"]
+        parts.append(
+            f"Replay ({result['work']}): rlgen {taken['rlgen']:.0f} µs, flashbax {taken['flashbax']:.0f} µs,"
+            f" ratio **{result['ratio']:.2f}**.\n"
+        )
+    machines = {json.dumps({**result["machine"], "git": None, "date": None}) for result in results}
+    for text in sorted(machines):
+        machine = json.loads(text)
+        parts.append(f"Measured on {machine['processor']}, {machine['cores']} cores, Python {machine['python']}.\n")
+    return "\n".join(parts)
+
+
+def write() -> Path:
+    """Writes the page and says where."""
+    path = Path(__file__).parent / "README.md"
+    path.write_text("\n".join([_HEAD, learning(), speed()]))
+    return path

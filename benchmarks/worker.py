@@ -1,0 +1,75 @@
+"""Times one experiment of the catalogue in a process of its own and prints one line of JSON::
+
+    JAX_NUM_CPU_DEVICES=2 python -m benchmarks.worker policy/ppo/CartPole-v1 '{"seeds": 16}'
+
+Options: `seeds`, `steps`, `config` and `hypers` (fields to replace).  Lanes are sharded over all devices.
+"""
+
+import dataclasses
+import json
+import resource
+import sys
+import time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rlgen import sweep
+from rlgen.experiments import catalogue, tasks
+from rlgen.experiments.experiment import Bound, Experiment, bind
+
+
+def replaced(row: Experiment, options: dict[str, Any]) -> Experiment:
+    """The row with fields of its config, hypers and budget replaced."""
+    return dataclasses.replace(
+        row,
+        config=dataclasses.replace(row.config, **options.get("config", {})),
+        hypers=row.hypers._replace(**options.get("hypers", {})),
+        steps=options.get("steps", row.steps),
+    )
+
+
+def measure(row: Experiment, bound: Bound, seeds: int, devices: int) -> dict[str, Any]:
+    """Compiles a whole run ahead of time, then times it from its first to its last update."""
+    mesh = sweep.mesh(devices)
+    data = tasks.make_data(row.task, 1024)
+    program = sweep.build(bound.make_run, mesh)
+    keys = sweep.place(sweep.keys(0, seeds), mesh)
+    hypers = sweep.place(sweep.stack([bound.hypers], seeds), mesh)
+    state = jax.block_until_ready(program.init(data, keys, hypers))
+    stop, tail = bound.num_updates, bound.num_updates - max(bound.num_updates // 50, 1)
+
+    start = time.perf_counter()
+    lowered = program.advance.lower(data, keys, jnp.int32(0), jnp.int32(stop), state, hypers)
+    lower_seconds = time.perf_counter() - start
+    start = time.perf_counter()
+    compiled = lowered.compile()
+    compile_seconds = time.perf_counter() - start
+
+    start = time.perf_counter()
+    state, _ = compiled(data, keys, jnp.int32(0), jnp.int32(tail), state, hypers)
+    state, report = jax.block_until_ready(compiled(data, keys, jnp.int32(tail), jnp.int32(stop), state, hypers))
+    run_seconds = time.perf_counter() - start
+    return {
+        "lower_seconds": lower_seconds,
+        "compile_seconds": compile_seconds,
+        "run_seconds": run_seconds,
+        "steps_per_second": seeds * bound.num_updates * bound.steps_per_update / run_seconds,
+        "final_return": float(np.median(row.task.curve(report))),
+        "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "temporary_mb": compiled.memory_analysis().temp_size_in_bytes / 2**20,
+        "jax": jax.__version__,
+    }
+
+
+def main(name: str, options: dict[str, Any]) -> None:
+    """Measures one row and prints what it took."""
+    seeds = options.get("seeds", 1)
+    row = replaced(catalogue.find(name), options)
+    print(json.dumps(measure(row, bind(row), seeds, min(jax.device_count(), seeds))))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], json.loads(sys.argv[2]) if len(sys.argv) > 2 else {})
