@@ -145,7 +145,12 @@ def find(name: str) -> Experiment:
         return EXPERIMENTS[matches[0]]
     if matches:
         raise LookupError(f"{name!r} could be any of: {', '.join(matches)}")
-    by_lower = {full.lower(): full for full in EXPERIMENTS}
-    near = difflib.get_close_matches(name.lower(), by_lower, n=3, cutoff=0.4)
-    hint = f"; did you mean {' or '.join(by_lower[key] for key in near)}?" if near else ""
+    # A wrong name may be meant for a whole one or for a part, such as `ppoo` for `ppo`.
+    spellings = {}
+    for full in EXPERIMENTS:
+        for spelling in (full, *full.split("/")):
+            spellings.setdefault(spelling.lower(), []).append(full)
+    close = difflib.get_close_matches(name.lower(), spellings, n=3, cutoff=0.5)
+    near = list(dict.fromkeys(full for spelling in close for full in spellings[spelling]))[:3]
+    hint = f"; did you mean {' or '.join(near)}?" if near else "."
     raise LookupError(f"no experiment is called {name!r}{hint} All names: {', '.join(EXPERIMENTS)}")

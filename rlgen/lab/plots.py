@@ -73,27 +73,28 @@ def learning_curves(
     x: ArrayLike,
     curves: Mapping[str, ArrayLike],
     *,
-    xlabel: str,
     ylabel: str,
     title: str,
     target: Target | None = None,
+    higher_is_better: bool = True,
 ) -> None:
     """Draws the IQM over seeds with its 95 % band, one line an entry.
 
     Args:
         path: of the picture; the suffix chooses the format.
-        x: `[U]` environment steps or updates.
+        x: `[U]` steps of a seed.
         curves: `[S, U]` by label.
-        xlabel: of the horizontal axis.
         ylabel: of the vertical axis.
         title: above the axes.
         target: drawn as a dashed line.
+        higher_is_better: which end the values that are not finite rank at.
     """
     figure = _figure(7.2, 4.4)
     axes = figure.add_subplot()
-    _dress(axes, xlabel, ylabel)
+    _dress(axes, "steps a seed", ylabel)
     for index, (label, values) in enumerate(curves.items()):
-        _band(axes, np.asarray(x), statistics.iqm_curve(values), label, index)
+        curve = statistics.iqm_curve(values, higher_is_better=higher_is_better)
+        _band(axes, np.asarray(x), curve, label, index)
     _step_ticks(axes, np.asarray(x))
     if target is not None:
         axes.axhline(target.value, **DASHED)

@@ -188,20 +188,25 @@ def _draw(group: Sequence[tuple[RunFolder, str]], comparison: Path, profile: Pat
 
 
 def _line(run: RunFolder, index: int, label: str, by_step: bool, higher_is_better: bool) -> plots.Line:
-    """Makes the line of a grid point, in the units of its scores: a loss lies in `curve` with its sign turned.
+    """Makes the line of a grid point.
 
     The nans at the end of a seed that diverged are its divergence and not windows without news.
     """
     scores, curves = run.points[index].scores, run.curve[index]
     ended = np.logical_and.accumulate(np.isnan(curves)[:, ::-1], axis=1)[:, ::-1]
-    curves = np.where(ended & ~np.isfinite(scores)[:, None], -np.inf, curves)
-    x = run.env_steps if by_step else run.update
-    return plots.Line(label, x, curves if higher_is_better else -curves, scores)
+    curves = np.where(ended & ~np.isfinite(scores)[:, None], -np.inf if higher_is_better else np.inf, curves)
+    return plots.Line(label, run.env_steps if by_step else run.update, curves, scores)
 
 
 def _higher_is_better(runs: Sequence[RunFolder]) -> bool:
-    """Tells whether a higher score is better, as the targets of runs that share a measure say; without one it is."""
-    return all(run.summary["target"] is None or run.summary["target"]["direction"] == "max" for run in runs)
+    """Tells whether a higher score is better, as the experiments of runs that share a measure say."""
+    from rlgen.experiments.catalogue import EXPERIMENTS  # which imports every algorithm
+
+    rows = [EXPERIMENTS.get(run.summary["experiment"]) for run in runs]
+    targets = [run.summary["target"] for run in runs]
+    return all(row.task.higher_is_better for row in rows if row) and all(
+        target["direction"] == "max" for target in targets if target
+    )
 
 
 def _best(run: RunFolder, higher_is_better: bool) -> int:

@@ -41,7 +41,7 @@ def size(path):
 
 def test_learning_curves_draw_the_iqm_and_its_band(tmp_path, figures):
     path = tmp_path / "curves.png"
-    labels = {"xlabel": "environment steps", "ylabel": "episode return", "title": "A title " * 20}
+    labels = {"ylabel": "episode return", "title": "A title " * 20}
     curves = {f"learning_rate={index}": CURVES + index for index in range(12)}
     plots.learning_curves(path, X, curves, **labels, target=TARGET)
     (figure,) = figures
@@ -69,7 +69,7 @@ def test_learning_curves_draw_the_iqm_and_its_band(tmp_path, figures):
 )
 def test_ticks_share_a_unit(tmp_path, figures, last, first_labels):
     x = np.linspace(0, last, 10)
-    plots.learning_curves(tmp_path / "curves.png", x, {"a": CURVES}, xlabel="updates", ylabel="loss", title="")
+    plots.learning_curves(tmp_path / "curves.png", x, {"a": CURVES}, ylabel="loss", title="")
     assert [tick.get_text() for tick in figures[0].axes[0].get_xticklabels()][:2] == first_labels
 
 

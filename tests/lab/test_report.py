@@ -17,7 +17,7 @@ def make_run(folder, *, experiment="value/dqn/CartPole-v1", level=470.0, grid=(0
     folder.mkdir(parents=True)
     scores = level - 10.0 * np.arange(len(grid))[:, None] + np.arange(NUM_SEEDS)
     ramp = np.linspace(0.5, 1.0, NUM_WINDOWS)
-    curve = scores[..., None] * ramp * (-1 if loss else 1)
+    curve = scores[..., None] * ramp
     curve[:, :, 0] = np.nan
     points = [
         {

@@ -1,0 +1,230 @@
+"""Checkpoints: the state of a group of lanes and its history so far, in one, written whole or not at all.
+
+`checkpoint/<group>/<updates done>/` holds an orbax checkpoint of NumPy arrays by name, without pickles, and a manifest
+of what they are and of every file's checksum.  It is written under another name and renamed, so that a folder with a
+plain number as its name is complete, and the one before is removed only then.  The checksums are compared before orbax
+reads anything, because orbax notices little damage, and says little of what it notices.
+
+Shape legend: `L` lanes of the group, `W` windows of updates done.
+"""
+
+import contextlib
+import errno
+import hashlib
+import json
+import logging
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from rlgen.core import Tree
+
+FOLDER, ARRAYS, MANIFEST = "checkpoint", "arrays", "manifest.json"
+PARTIAL = ".partial"  # the end of a name while it is being written
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint that cannot be read or written.  The message names it."""
+
+
+class Saved(NamedTuple):
+    """What a checkpoint holds.
+
+    Attributes:
+        state: leaves `[L, ...]`, NumPy arrays.
+        history: reports of the windows so far, leaves `[L, W]`.
+        seconds: clocks by name.
+    """
+
+    state: Tree
+    history: Tree
+    seconds: dict[str, float]
+
+
+def save(
+    folder: Path, group: int, step: int, state: Tree, history: Tree, seconds: dict[str, float] | None = None
+) -> Path:
+    """Saves a checkpoint, and then removes the older ones of its group.
+
+    Args:
+        folder: the run folder.
+        group: number of the group of lanes.
+        step: updates done.
+        state: leaves `[L, ...]`.
+        history: leaves `[L, W]`.
+        seconds: clocks by name.
+
+    Returns:
+        The path of the checkpoint.
+
+    Raises:
+        CheckpointError: if it cannot be written; the checkpoint before is left as it was.
+    """
+    home = (folder / FOLDER / str(group)).absolute()
+    path = home / str(step)
+    partial = path.with_name(path.name + PARTIAL)
+    _prune(home, keep=None)
+    try:
+        partial.mkdir(parents=True)
+        _write(partial, _leaves({"state": state, "history": history}), seconds or {})
+        partial.rename(path)
+    except Exception as error:  # orbax and tensorstore raise what they like
+        _prune(home, keep=None)
+        before = latest(folder, group)
+        kept = f"{before} is kept" if before else "there is none before it"
+        raise CheckpointError(f"the checkpoint {path} could not be written: {_reason(error)}; {kept}") from error
+    _prune(home, keep=path)
+    return path
+
+
+def latest(folder: Path, group: int) -> Path | None:
+    """Finds the newest complete checkpoint of a group; None where there is none.
+
+    Args:
+        folder: the run folder.
+        group: number of the group of lanes.
+
+    Returns:
+        Its path, whose name is the number of updates done.
+    """
+    home = (folder / FOLDER / str(group)).absolute()
+    complete = [path for path in home.iterdir() if path.name.isdecimal()] if home.is_dir() else []
+    return max(complete, key=lambda path: int(path.name), default=None)
+
+
+def restore(path: Path, like: tuple[Tree, Tree]) -> Saved:
+    """Reads a checkpoint.
+
+    Args:
+        path: as `latest` gives it.
+        like: `(state, history)` of the same structure, shapes and dtypes.
+
+    Returns:
+        What was saved, to the last bit.
+
+    Raises:
+        CheckpointError: if it is damaged or incomplete, or of another structure.
+    """
+    tree = {"state": like[0], "history": like[1]}
+    wanted = {_name(place): leaf for place, leaf in jax.tree.leaves_with_path(tree)}
+    manifest = _verified(path)
+    described = _described(wanted)
+    if manifest["arrays"] != described:
+        odd = sorted(name for name in manifest["arrays"] | described if not _agree(manifest["arrays"], described, name))
+        raise CheckpointError(f"the checkpoint {path} is of another program: {', '.join(odd[:5])} differ")
+    try:
+        found = _read(path, wanted)
+    except Exception as error:  # orbax and tensorstore raise what they like
+        raise CheckpointError(f"the checkpoint {path} is damaged: {_reason(error)}") from error
+    leaves = [found[name] if name in found else np.zeros(leaf.shape, leaf.dtype) for name, leaf in wanted.items()]
+    restored = jax.tree.unflatten(jax.tree.structure(tree), leaves)
+    return Saved(restored["state"], restored["history"], manifest["seconds"])
+
+
+def _write(home: Path, leaves: dict[str, np.ndarray], seconds: dict[str, float]) -> None:
+    """Writes arrays and manifest; orbax refuses arrays without elements, which the manifest describes as well."""
+    import orbax.checkpoint as ocp  # an import of a second
+
+    with _silent(), ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
+        arguments = ocp.args.StandardSave({name: leaf for name, leaf in leaves.items() if leaf.size})
+        checkpointer.save(home / ARRAYS, args=arguments)
+    files = {str(path.relative_to(home)): _sha256(path) for path in _files(home)}
+    content = {"arrays": _described(leaves), "seconds": seconds, "files": files}
+    (home / MANIFEST).write_text(json.dumps({**content, "sha256": _seal(content)}, indent=1) + "\n", encoding="utf-8")
+
+
+def _read(path: Path, wanted: dict[str, Any]) -> dict[str, np.ndarray]:
+    """Reads the arrays that have elements."""
+    import orbax.checkpoint as ocp
+
+    template = {name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for name, leaf in wanted.items() if leaf.size}
+    with _silent(), ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
+        found = checkpointer.restore(path / ARRAYS, args=ocp.args.StandardRestore(template))
+    return {name: np.asarray(leaf) for name, leaf in found.items()}
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """Keeps orbax's threads from logging the stack of an error that is raised as well."""
+    logger = logging.getLogger("absl")
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
+
+
+def _verified(path: Path) -> dict[str, Any]:
+    """Reads a manifest and compares all checksums.
+
+    Raises:
+        CheckpointError: naming what is damaged or missing.
+    """
+    try:
+        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+        seal = manifest.pop("sha256")
+        found = {str(file.relative_to(path)): _sha256(file) for file in _files(path)}
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise CheckpointError(f"the checkpoint {path} is damaged: {MANIFEST}: {_reason(error)}") from error
+    if seal != _seal(manifest):
+        raise CheckpointError(f"the checkpoint {path} is damaged: the checksum of {MANIFEST} is wrong")
+    for name, sha256 in manifest["files"].items():
+        if found.get(name) != sha256:
+            wrong = "its checksum is wrong" if name in found else "it is missing"
+            raise CheckpointError(f"the checkpoint {path} is damaged: {name}: {wrong}")
+    return manifest
+
+
+def _files(home: Path) -> list[Path]:
+    """Lists the files of the arrays."""
+    return sorted(path for path in (home / ARRAYS).rglob("*") if path.is_file())
+
+
+def _sha256(path: Path) -> str:
+    """Hashes a file."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _seal(content: dict[str, Any]) -> str:
+    """Hashes a manifest."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _described(leaves: Mapping[str, Any]) -> dict[str, Any]:
+    """Describes arrays by dtype and shape."""
+    return {name: [str(leaf.dtype), list(leaf.shape)] for name, leaf in leaves.items()}
+
+
+def _agree(first: Mapping[str, Any], second: Mapping[str, Any], name: str) -> bool:
+    """Tells whether two mappings have the same under a name."""
+    return name in first and name in second and first[name] == second[name]
+
+
+def _name(path: Any) -> str:
+    """Names a leaf by its place in the tree."""
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def _leaves(tree: Tree) -> dict[str, np.ndarray]:
+    """Lists the arrays of a tree by name, in its order."""
+    return {_name(path): np.asarray(leaf) for path, leaf in jax.tree.leaves_with_path(tree)}
+
+
+def _prune(home: Path, keep: Path | None) -> None:
+    """Removes half-written checkpoints, and the complete ones but one where that one is given."""
+    for path in home.iterdir() if home.is_dir() else ():
+        if path != keep and (keep is not None or not path.name.isdecimal()):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _reason(error: Exception) -> str:
+    """Says in one line why something failed."""
+    full = "No space left on device"
+    if (isinstance(error, OSError) and error.errno == errno.ENOSPC) or full in str(error):
+        return "the disk is full"
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

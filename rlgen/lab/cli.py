@@ -1,0 +1,283 @@
+"""The command line: `rlgen list | show | sweep | resume | evaluate | report | play`.
+
+Only the form of each command is written here; what they do is in `rlgen.lab.commands`, which is imported once the line
+has been understood, so that `rlgen --help` does not wait for JAX.
+
+Exit codes: 0 done, 1 failed, 2 asked for something impossible, 130 interrupted.
+"""
+
+import contextlib
+import dataclasses
+import io
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+from tyro.conf import Positional, UseAppendAction, arg, subcommand
+from tyro.constructors import PrimitiveConstructorSpec
+
+FAILED, WRONG, INTERRUPTED = 1, 2, 130
+
+
+def _read_whole(text: str) -> int:
+    try:
+        value = float(text)  # so that 1e6 is a number of steps
+    except ValueError:
+        value = -1.0
+    if value < 0 or not value.is_integer():
+        raise ValueError(f"{text!r} is no whole number from 0 on")
+    return int(value)
+
+
+def _read_positive(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not value > 0:
+        raise ValueError(f"{text!r} is no number above 0")
+    return value
+
+
+def _read_devices(text: str) -> int | Literal["auto"]:
+    if text == "auto":
+        return "auto"
+    with contextlib.suppress(ValueError):
+        if (count := _read_whole(text)) > 0:
+            return count
+    raise ValueError(f"{text!r} is neither 'auto' nor a whole number from 1 on")
+
+
+def _said(read: Callable[[str], Any], metavar: str) -> tuple[Any, Any]:
+    """Describes a value of one word, or none, to tyro; its help says itself what the default is."""
+    spec = PrimitiveConstructorSpec(
+        nargs=1,
+        metavar=metavar,
+        instance_from_str=lambda words: read(words[0]),
+        is_instance=lambda value: True,
+        str_from_instance=lambda value: ["none" if value is None else str(value)],
+    )
+    return spec, arg(help_behavior_hint="")
+
+
+Whole = Annotated[int | None, *_said(_read_whole, "N")]
+Seconds = Annotated[float | None, *_said(_read_positive, "SECONDS")]
+Devices = Annotated[int | Literal["auto"], *_said(_read_devices, "auto|N")]
+Name = Positional[Annotated[str, arg(metavar="NAME")]]
+Folder = Positional[Annotated[Path, arg(metavar="DIR")]]
+
+
+@dataclasses.dataclass(frozen=True)
+class List:
+    """List the experiments.
+
+    Attributes:
+        json: as a JSON array, for programs
+    """
+
+    json: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Show:
+    """Show an experiment: what can be set, its budget, its target and what its algorithm is.
+
+    Attributes:
+        name: of the experiment, or any part that no other has
+    """
+
+    name: Name
+
+
+@dataclasses.dataclass(frozen=True)
+class Sweep:
+    """Train seeds × a grid of hyperparameters in one compiled program.
+
+    Attributes:
+        name: of the experiment, or any part that no other has
+        seeds: how many; by default as many as its target is stated for
+        steps: budget of each seed, in environment steps or examples; by default the experiment's
+        seed: number that all randomness comes from; by default 0
+        set: hypers.NAME=VALUE or config.NAME=VALUE
+        grid: hypers.NAME=VALUE,VALUE,...; several span their product
+        out: run folder; by default a new one under runs/
+        devices: how many to spread the seeds over; by default every core or accelerator
+        chunk: most seeds × grid points at a time, to save memory; by default all
+        checkpoint_seconds: between two checkpoints; by default 60
+        stall_seconds: without an answer, after which a device counts as stalled; by default 600
+        windows: points on the learning curves; by default 256
+        tensorboard: write TensorBoard event files too
+        wandb: log to Weights & Biases too
+        quiet: print the result only
+    """
+
+    name: Name
+    seeds: Whole = None
+    steps: Whole = None
+    seed: Whole = 0
+    set: UseAppendAction[Annotated[tuple[str, ...], arg(metavar="NAME=VALUE")]] = ()
+    grid: UseAppendAction[Annotated[tuple[str, ...], arg(metavar="NAME=VALUE,VALUE")]] = ()
+    out: Annotated[Path | None, *_said(Path, "DIR")] = None
+    devices: Devices = "auto"
+    chunk: Whole = None
+    checkpoint_seconds: Seconds = None
+    stall_seconds: Seconds = None
+    windows: Whole = None
+    tensorboard: bool = False
+    wandb: bool = False
+    quiet: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Resume:
+    """Go on with an interrupted sweep, to the same bits as if it had never stopped.
+
+    Attributes:
+        folder: of the run
+    """
+
+    folder: Folder
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluate:
+    """Score the trained policies of a run again, with fresh random numbers.
+
+    Attributes:
+        folder: of the run
+        episodes: how many whole episodes a policy; by default as many as the sweep scored it by
+    """
+
+    folder: Folder
+    episodes: Whole = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """Compare finished runs: a Markdown table, learning curves, performance profiles.
+
+    Attributes:
+        folders: of the runs
+        out: folder to write into; by default the folder of a single run, else report/
+    """
+
+    folders: Positional[Annotated[tuple[Path, ...], arg(metavar="DIR [DIR ...]")]]
+    out: Annotated[Path | None, *_said(Path, "DIR")] = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Play:
+    """Make a film of a trained policy (GIF), or samples of a trained generator (PNG).
+
+    Attributes:
+        folder: of the run
+        seed: which one, from 0; by default the one with the best score
+        point: which point of the grid, from 0; by default that of the best score
+        episodes: how many to show; by default 1
+        out: file to write; by default one in the run folder
+    """
+
+    folder: Folder
+    seed: Whole = None
+    point: Whole = None
+    episodes: Annotated[int, *_said(_read_whole, "N")] = 1
+    out: Annotated[Path | None, *_said(Path, "FILE")] = None
+
+
+Command = (
+    Annotated[List, subcommand("list")]
+    | Annotated[Show, subcommand("show")]
+    | Annotated[Sweep, subcommand("sweep")]
+    | Annotated[Resume, subcommand("resume")]
+    | Annotated[Evaluate, subcommand("evaluate")]
+    | Annotated[Report, subcommand("report")]
+    | Annotated[Play, subcommand("play")]
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command line.
+
+    Args:
+        arguments: its words; None for those of the process.
+
+    Returns:
+        The exit code.
+    """
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            command = tyro.cli(
+                Command,
+                prog="rlgen",
+                description="Reinforcement learning and generative models as vectorised seed sweeps in JAX.",
+                args=arguments,
+                config=(tyro.conf.FlagCreatePairsOff,),
+            )
+    except SystemExit as stop:
+        if stop.code:
+            _complain(summary_of(complaint.getvalue()))
+        return WRONG if stop.code else 0
+    return _run(command)
+
+
+def summary_of(box: str) -> str:
+    """Brings the box in which tyro says what is wrong with a command line to one line.
+
+    Args:
+        box: as printed, with or without colours.
+
+    Returns:
+        What is wrong, and what was perhaps meant.
+    """
+    from rich.text import Text
+
+    parts: list[list[str]] = [[]]
+    for line in Text.from_ansi(box).plain.splitlines():
+        content = line.strip("│╭╮╰╯ ")
+        if content and not content.strip("─"):
+            parts.append([])
+        elif content and not line.startswith(("╭", "╰")):
+            parts[-1].append(content)
+    first, *others = (" ".join(part) for part in parts)
+    hints = [part for part in others if part.startswith("Available subcommands")]
+    for part in others:
+        if part.startswith("Perhaps you meant"):
+            options = dict.fromkeys(re.findall(r"(?<= )--(?!help)[a-z-]+", part))
+            hints.append(f"Perhaps you meant {' or '.join(options)}")
+    return ". ".join(part.rstrip(".") for part in (first, *hints) if part)
+
+
+def _run(command: Any) -> int:
+    """Does what a command says; what it does not expect keeps its traceback."""
+    # XLA calls it an error that programs of its own cache carry two tuning flags that are no features of a processor.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    try:
+        from rlgen.lab import commands
+
+        commands.run(command)
+    except KeyboardInterrupt:
+        _complain("interrupted")
+        return INTERRUPTED
+    except Exception as error:
+        from rlgen.lab import commands
+
+        code = commands.exit_code(error)
+        if code is None:
+            raise
+        _complain(str(error))
+        if commands.is_stuck(error):
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)  # an ordinary end would wait for the device
+        return code
+    return 0
+
+
+def _complain(message: str) -> None:
+    """Says what is wrong, on one line."""
+    sys.stderr.write(f"rlgen: {' '.join(message.split())}\n")

@@ -1,0 +1,270 @@
+"""What the commands of `rlgen.lab.cli` do."""
+
+import dataclasses
+import inspect
+import json
+import math
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from rlgen.lab import cli
+
+
+def run(command: Any) -> None:
+    """Does what a command says.
+
+    Args:
+        command: one of the commands of `rlgen.lab.cli`.
+
+    Raises:
+        Exception: what went wrong; `exit_code` tells whose fault it is.
+    """
+    HANDLERS[type(command)](command)
+
+
+def list_experiments(command: cli.List) -> None:
+    """Prints the catalogue as a table or as JSON."""
+    from rlgen.experiments.catalogue import EXPERIMENTS
+
+    if command.json:
+        sys.stdout.write(json.dumps([row(experiment) for experiment in EXPERIMENTS.values()], indent=2) + "\n")
+        return
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("experiment", no_wrap=True)
+    table.add_column("metric")
+    for heading in ("budget", "target", "seeds"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for experiment in EXPERIMENTS.values():
+        budget = f"{experiment.steps:,}"
+        table.add_row(experiment.name, experiment.task.metric, budget, _target(experiment), str(experiment.seeds))
+    _console().print(table)
+
+
+def row(experiment: Any) -> dict[str, Any]:
+    """Describes an experiment in what JSON can hold; an infinite number is null.
+
+    Args:
+        experiment: a row of the catalogue.
+
+    Returns:
+        Its name, config, hypers, budget, number of seeds and target.
+    """
+    hypers = {name: value if math.isfinite(value) else None for name, value in experiment.hypers._asdict().items()}
+    return {
+        "name": experiment.name,
+        "config": dataclasses.asdict(experiment.config),
+        "hypers": hypers,
+        "steps": experiment.steps,
+        "seeds": experiment.seeds,
+        "target": dataclasses.asdict(experiment.target) if experiment.target else None,
+    }
+
+
+def show(command: cli.Show) -> None:
+    """Prints all about an experiment, its settings as `--set` takes them."""
+    experiment = _find(command.name)
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    unit = "examples" if experiment.task.dataset else "environment steps"
+    table.add_row("metric", experiment.task.metric)
+    table.add_row("budget", f"{experiment.steps:,} {unit} a seed, {experiment.seeds} seeds")
+    target = experiment.target
+    table.add_row("target", f"{_target(experiment)}: {target.source}" if target else "none")
+    settings = {f"config.{key}": value for key, value in dataclasses.asdict(experiment.config).items()}
+    settings |= {f"hypers.{key}": value for key, value in experiment.hypers._asdict().items()}
+    for key, value in settings.items():
+        table.add_row(key, ",".join(map(str, value)) if isinstance(value, tuple) else str(value))
+    console = _console()
+    console.print(experiment.name, style="bold")
+    console.print()
+    console.print(table)
+    console.print()
+    console.print(inspect.getdoc(experiment.algorithm) or "")
+
+
+def sweep(command: cli.Sweep) -> None:
+    """Runs a sweep."""
+    from rlgen.lab import devices
+
+    devices.configure(command.devices)
+    from rlgen.lab import folders, request, runner
+
+    experiment = _find(command.name)
+    asked = dataclasses.asdict(command)
+    name, settings, out = (asked.pop(key) for key in ("name", "set", "out"))
+    del name
+    given = {key: value for key, value in asked.items() if value is not None}
+    given = {"seeds": experiment.seeds} | given | {"experiment": experiment.name, "settings": settings}
+    wanted = request.Request(**given)
+    request.plan(wanted)  # what is impossible is refused before a folder is made
+    runner.run(wanted, out or folders.default(experiment.name), _console())
+
+
+def resume(command: cli.Resume) -> None:
+    """Goes on with a run."""
+    _configure(command.folder)
+    from rlgen.lab import runner
+
+    runner.resume(command.folder, _console())
+
+
+def evaluate(command: cli.Evaluate) -> None:
+    """Prints new scores of a run, a row for each point of its grid."""
+    _configure(command.folder)
+    from rlgen.experiments.tasks import EnvTask
+    from rlgen.lab import rescore, statistics
+
+    made, scores = rescore.scores(command.folder, command.episodes)
+    task, better = made.experiment.task, made.experiment.task.higher_is_better
+    console = _console()
+    what = f"{task.metric}, {task.episodes} episodes a seed" if isinstance(task, EnvTask) else task.metric
+    seeds, target = made.request.seeds, _target(made.experiment)
+    console.print(f"{made.experiment.name}: {what}, {seeds} seeds, target {target}", soft_wrap=True)
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for heading in (*(("point", "hypers") if made.axes else ()), "IQM", "95 % interval", "diverged"):
+        table.add_column(heading, no_wrap=heading != "hypers")
+    for point, values in enumerate(scores):
+        low, high = statistics.interval(values, higher_is_better=better)
+        interval = "—" if math.isnan(low) and math.isnan(high) else f"[{low:.5g}, {high:.5g}]"
+        diverged = str(sum(not math.isfinite(value) for value in values))
+        cells = (f"{statistics.iqm(values, higher_is_better=better):.5g}", interval, diverged)
+        table.add_row(*((str(point), made.label(point)) if made.axes else ()), *cells)
+    console.print(table)
+
+
+def report(command: cli.Report) -> None:
+    """Writes a report on runs and prints its table."""
+    from rlgen.lab import report as reports
+    from rlgen.lab.errors import UsageError
+
+    if not command.folders:
+        raise UsageError("a report needs a run folder")
+    out = command.out or (command.folders[0] if len(command.folders) == 1 else Path("report"))
+    runs = [reports.load_run(folder) for folder in command.folders]
+    path = reports.write(command.folders, out)
+    console = _console()
+    console.print(reports.markdown(runs), soft_wrap=True)
+    console.print(f"written to {path}", soft_wrap=True)
+
+
+def play(command: cli.Play) -> None:
+    """Makes the pictures of the lane that was asked for, or of the best one."""
+    _configure(command.folder)
+    import jax
+    import jax.numpy as jnp
+
+    from rlgen.lab import film, request, runner
+    from rlgen.lab.errors import UsageError
+
+    made = request.read(command.folder)
+    if not 1 <= command.episodes <= film.MAX_EPISODES:
+        raise UsageError(f"episodes={command.episodes} is impossible: it must lie in [1, {film.MAX_EPISODES}]")
+    for name, value, count in (("seed", command.seed, made.request.seeds), ("point", command.point, len(made.points))):
+        if value is not None and value >= count:
+            raise UsageError(f"{name}={value} is impossible: the run has {name}s 0 to {count - 1}")
+    trained = runner.restore(command.folder)
+    point, seed = _best(command, made.experiment.task.higher_is_better)
+    lane = point * made.request.seeds + seed
+    state, key, hypers = jax.tree.map(lambda leaf: leaf[lane], (trained.state.algorithm, trained.keys, trained.hypers))
+    learned = film.Learned(made.experiment, key, jnp.int32(made.bound.num_updates), state, hypers)
+    label = ", ".join(filter(None, (f"seed {seed}", made.label(point))))
+    out = command.out or command.folder / "play"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    for path in film.show(learned, out, label=label, num_episodes=command.episodes):
+        _console().print(f"{label}: {path}", soft_wrap=True)
+
+
+def exit_code(error: Exception) -> int | None:
+    """Tells which exit code an error ends the program with.
+
+    Args:
+        error: what `run` raised.
+
+    Returns:
+        The code, or None for an error in the program itself, which keeps its traceback.
+    """
+    from rlgen.lab.checkpoints import CheckpointError
+    from rlgen.lab.data import DataError
+    from rlgen.lab.errors import UsageError
+    from rlgen.lab.report import RunError
+    from rlgen.lab.training import Interrupted
+
+    if isinstance(error, Interrupted):
+        return cli.INTERRUPTED
+    if isinstance(error, UsageError | RunError):
+        return cli.WRONG
+    failures = (CheckpointError, DataError, OSError)
+    return cli.FAILED if isinstance(error, failures) or is_stuck(error) else None
+
+
+def is_stuck(error: Exception) -> bool:
+    """Tells whether a device has stopped, so that the process would hang if it ended in the ordinary way."""
+    from rlgen.lab.devices import StalledDevice
+
+    return isinstance(error, StalledDevice)
+
+
+def _find(name: str) -> Any:
+    """Finds an experiment; a wrong name is the user's."""
+    from rlgen.experiments import catalogue
+    from rlgen.lab.errors import UsageError
+
+    try:
+        return catalogue.find(name)
+    except LookupError as error:
+        raise UsageError(str(error)) from error
+
+
+def _configure(folder: Path) -> None:
+    """Sets up as many devices as a run was started with, before anything else makes JAX count them."""
+    from rlgen.lab import devices, folders
+
+    path = folder / folders.CONFIG
+    if not path.is_file():
+        raise folders.FolderError(f"{folder} holds no run: it has no {folders.CONFIG}")
+    asked = folders.read_json(path).get("request")
+    count = asked.get("devices") if isinstance(asked, dict) else None
+    devices.configure(count if isinstance(count, int) and count > 0 else "auto")
+
+
+def _best(command: cli.Play, higher_is_better: bool) -> tuple[int, int]:
+    """Chooses point and seed: those that were asked for, and else the best by score; what diverged comes last."""
+    import numpy as np
+
+    from rlgen.lab import report as reports
+
+    if command.point is not None and command.seed is not None:
+        return command.point, command.seed
+    scores = np.stack([point.scores for point in reports.load_run(command.folder).points])
+    rank = np.where(np.isfinite(scores), scores if higher_is_better else -scores, -np.inf)
+    points = range(len(rank)) if command.point is None else [command.point]
+    seeds = range(rank.shape[1]) if command.seed is None else [command.seed]
+    return max(((point, seed) for point in points for seed in seeds), key=lambda lane: rank[lane])
+
+
+def _target(experiment: Any) -> str:
+    """Writes what has to be reached, a dash where nothing has."""
+    target = experiment.target
+    return f"{'≥' if target.direction == 'max' else '≤'} {target.value:g}" if target else "—"
+
+
+def _console() -> Console:
+    """Where results are printed, word for word: brackets are shapes here and no markup."""
+    return Console(markup=False, highlight=False)
+
+
+HANDLERS: dict[type, Callable[[Any], None]] = {
+    cli.List: list_experiments,
+    cli.Show: show,
+    cli.Sweep: sweep,
+    cli.Resume: resume,
+    cli.Evaluate: evaluate,
+    cli.Report: report,
+    cli.Play: play,
+}

@@ -1,0 +1,236 @@
+"""Films of trained policies, samples of trained generators and maps of learned values.
+
+A film shows whole episodes of the policy as its task scores it: greedy, unless the task scores it as it explores.  It
+keeps to a size that pages and messages accept: at most `MAX_FRAMES` frames and `MAX_BYTES` bytes, reached by leaving
+steps out.
+
+Shape legend: `T` steps of an episode, `E` episodes, `G` grid points, `S` seeds, `N` images.
+"""
+
+import functools
+import io
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from PIL import Image
+
+from rlgen.core import Array, Key, Policy
+from rlgen.envs.adapter import Environment, TimeStep
+from rlgen.envs.grid import GridWorld
+from rlgen.experiments.experiment import Experiment
+from rlgen.experiments.tasks import EnvTask
+from rlgen.lab import drawings, plots
+from rlgen.lab.drawings import Episode
+
+MAX_FRAMES = 300
+MAX_BYTES = 2_000_000
+MAX_EPISODES = 50
+NUM_COLOURS = 64
+CHUNK = 100  # steps at a time: an episode is seldom as long as its limit
+LONGEST = 20_000  # milliseconds that a film lasts at most
+SHORTEST = 20  # milliseconds that a frame lasts at least: players slow down what is faster
+PAUSE = 1_000  # milliseconds on the last frame of an episode
+NUM_IMAGES = 64
+_SHOWN = 2**31 - 2  # folded into a run's key: no update reaches it, and the score has another number
+
+
+class Learned(NamedTuple):
+    """What one lane came to.
+
+    Attributes:
+        experiment: the row, with its settings applied.
+        key: of the run.
+        step: updates done, int32 scalar.
+        state: of the algorithm, no lane axis.
+        hypers: numbers of the lane.
+    """
+
+    experiment: Experiment
+    key: Key
+    step: Array
+    state: Any
+    hypers: Any
+
+
+def show(learned: Learned, path: Path, *, label: str, num_episodes: int = 1) -> list[Path]:
+    """Makes the pictures of a trained lane: a film and, of a table over a grid world, a map; or a sheet of samples.
+
+    Args:
+        learned: what it came to.
+        path: of the film or the sheet; its suffix becomes `.gif` or `.png`.
+        label: which lane it is, for titles.
+        num_episodes: `E`, at most `MAX_EPISODES`.
+
+    Returns:
+        The paths of what was written.
+
+    Raises:
+        ValueError: if there are too many episodes, or none.
+    """
+    if not 1 <= num_episodes <= MAX_EPISODES:
+        raise ValueError(f"episodes={num_episodes} is impossible: it must lie in [1, {MAX_EPISODES}]")
+    task, title = learned.experiment.task, f"{learned.experiment.name}, {label}"
+    if not isinstance(task, EnvTask):
+        path = path.with_suffix(".png")
+        plots.image_grid(path, images(learned), title=title)
+        return [path]
+    path = path.with_suffix(".gif")
+    key = jax.random.fold_in(learned.key, _SHOWN)
+    policy_of = functools.partial(_policy, experiment=learned.experiment, explore=task.explore)
+    film(path, task.env, record(key, policy_of, learned[2:], task.env, num_episodes))
+    if not (isinstance(task.env.native, GridWorld) and hasattr(learned.state, "q_values")):
+        return [path]
+    values = path.with_name(f"{path.stem}-values.png")
+    value_map(values, task.env.native, np.asarray(learned.state.q_values), title=title)
+    return [path, values]
+
+
+def images(learned: Learned, num_images: int = NUM_IMAGES) -> np.ndarray:
+    """Draws images from a trained generator, `[N, H, W, C]`."""
+    policy = _policy(learned[2:], experiment=learned.experiment, explore=False)
+    inputs = jnp.zeros((num_images, *learned.experiment.task.spec.observation.shape))
+    key = jax.random.fold_in(learned.key, _SHOWN)
+    return np.asarray(policy.apply(key, inputs, policy.memory((num_images,)))[0])
+
+
+def value_map(path: Path, world: GridWorld, q_values: np.ndarray, *, title: str) -> None:
+    """Draws the values `max Q` of a grid world and its greedy actions; cells where nobody can stand are left white.
+
+    Args:
+        path: of the picture.
+        world: the grid world.
+        q_values: `[S, A]` over its cells.
+        title: above the map.
+    """
+    process = world.mdp()
+    entered = np.asarray(process.transition).sum(axis=1)  # [S, S]
+    np.fill_diagonal(entered, 0)
+    visited = (entered.sum(axis=0) > 0) | (np.asarray(process.start) > 0)
+    plots.value_map(
+        path,
+        np.where(visited & ~world.cell_terminal, q_values.max(-1), np.nan).reshape(world.shape),
+        np.where(visited, q_values.argmax(-1), -1).reshape(world.shape),
+        title=title,
+        walls=world.cell_wall.reshape(world.shape),
+        terminals=world.cell_terminal.reshape(world.shape),
+    )
+
+
+def _policy(learned: tuple[Array, Any, Any], *, experiment: Experiment, explore: bool) -> Policy:
+    """Makes the policy of `(step, state, hypers)`."""
+    algorithm = experiment.algorithm.build(experiment.task.spec, experiment.config)
+    return algorithm.policy(*learned, explore=explore)
+
+
+def record(key: Key, policy_of: Callable[[Any], Policy], learned: Any, env: Environment, num: int) -> list[Episode]:
+    """Plays whole episodes and keeps all that was seen and done.
+
+    Args:
+        key: consumed.
+        policy_of: `learned -> policy`, called inside the trace.
+        learned: arrays that the policy is made of.
+        env: where.
+        num: `E` episodes, each in an environment of its own.
+
+    Returns:
+        The episodes.
+    """
+    reset_key, steps_key = jax.random.split(key)
+    env_state, obs = env.reset(reset_key, num)
+    carry = env_state, obs, policy_of(learned).memory((num,))
+    advance = jax.jit(functools.partial(_advance, policy_of=policy_of, env=env))
+    pieces = []
+    ended = np.zeros(num, bool)
+    for start in range(0, env.max_steps, CHUNK):
+        carry, piece = advance(steps_key, jnp.int32(start), carry, learned)
+        pieces.append(jax.device_get(piece))
+        done = pieces[-1][2].terminated | pieces[-1][2].truncated
+        ended |= done.any(0)
+        if ended.all():
+            break
+    obs, action, steps = jax.tree.map(lambda *leaves: np.concatenate(leaves), *pieces)
+    return [_episode(obs, action, steps, index) for index in range(num)]
+
+
+def _advance(key: Key, start: Array, carry: Any, learned: Any, *, policy_of: Callable[[Any], Policy], env: Environment):
+    """Takes `CHUNK` steps; gives observations before them, actions and what came of them, `[CHUNK, E]`."""
+    policy = policy_of(learned)
+
+    def body(carry, step):
+        env_state, obs, memory = carry
+        action_key, step_key = jax.random.split(jax.random.fold_in(key, step))
+        action, _, memory = policy.apply(action_key, obs, memory)
+        env_state, time_step = env.step(step_key, env_state, action)
+        return (env_state, time_step.obs, memory), (obs, action, time_step)
+
+    return lax.scan(body, carry, start + jnp.arange(CHUNK, dtype=jnp.int32))
+
+
+def _episode(obs: Any, action: Any, steps: TimeStep, index: int) -> Episode:
+    """Cuts the first episode of an environment out of arrays `[N, E]`."""
+    done = np.asarray(steps.terminated | steps.truncated)[:, index]
+    length = int(done.argmax()) + 1 if done.any() else len(done)
+    first, last = (jax.tree.map(lambda leaf: leaf[:length, index], tree) for tree in (obs, steps.next_obs))
+    seen = jax.tree.map(lambda before, after: np.concatenate([before, after[-1:]]), first, last)
+    reward = np.asarray(steps.reward[:length, index], np.float64)
+    return Episode(seen, jax.tree.map(lambda leaf: leaf[:length, index], action), reward)
+
+
+def film(path: Path, env: Environment, episodes: Sequence[Episode]) -> int:
+    """Writes a film that plays episodes one after another, for ever.
+
+    Args:
+        path: of the GIF.
+        env: the environment.
+        episodes: what happened.
+
+    Returns:
+        The number of frames.
+    """
+    stride = 1
+    while True:
+        moments = _moments(episodes, stride)
+        if len(moments) <= MAX_FRAMES:
+            encoded = _encode(env, moments, stride)
+            if len(encoded) <= MAX_BYTES or len(moments) <= 2 * len(episodes):
+                break
+            stride *= 2
+        else:
+            stride += 1
+    path.write_bytes(encoded)
+    return len(moments)
+
+
+def _moments(episodes: Sequence[Episode], stride: int) -> list[tuple[Episode, int]]:
+    """Lists every `stride`-th step of the episodes, and their last ones."""
+    return [
+        (episode, step)
+        for episode in episodes
+        for step in (*range(0, len(episode.reward), stride), len(episode.reward))
+    ]
+
+
+def _encode(env: Environment, moments: Sequence[tuple[Episode, int]], stride: int) -> bytes:
+    """Draws moments and makes a GIF of them, with one palette for all."""
+    frames = [drawings.frame(env, episode, step) for episode, step in moments]
+    palette = _palette(frames)
+    frames = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
+    pace = max(SHORTEST, min(drawings.drawing(env).pace * stride, LONGEST // len(frames)))
+    durations = [PAUSE if step == len(episode.reward) else pace // 10 * 10 for episode, step in moments]
+    stream = io.BytesIO()
+    frames[0].save(stream, "GIF", save_all=True, append_images=frames[1:], duration=durations, loop=0, optimize=True)
+    return stream.getvalue()
+
+
+def _palette(frames: Sequence[Image.Image]) -> Image.Image:
+    """Chooses colours that serve all frames, from some of them side by side."""
+    chosen = [frames[int(index)] for index in np.linspace(0, len(frames) - 1, min(8, len(frames)))]
+    sheet = Image.new("RGB", (chosen[0].width, sum(frame.height for frame in chosen)))
+    for index, frame in enumerate(chosen):
+        sheet.paste(frame, (0, index * frame.height))
+    return sheet.quantize(NUM_COLOURS, method=Image.Quantize.FASTOCTREE)

@@ -1,0 +1,155 @@
+"""Run folders: where they lie, who holds them, and files that are either whole or not there."""
+
+import contextlib
+import datetime
+import fcntl
+import io
+import json
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rlgen.lab.errors import UsageError
+
+CONFIG, SUMMARY, METRICS, CURVES, LOCK = "config.json", "summary.json", "metrics.npz", "curves.png", "lock"
+
+
+class FolderError(UsageError):
+    """A run folder that cannot be used.  The message names it."""
+
+
+def default(experiment: str, root: Path = Path("runs")) -> Path:
+    """Makes a new folder named by an experiment and the time.
+
+    Args:
+        experiment: its full name.
+        root: where.
+
+    Returns:
+        The path of an empty folder that nobody else got.
+    """
+    stamp = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    number = 1
+    while True:
+        folder = root / experiment.replace("/", "_") / (stamp if number == 1 else f"{stamp}_{number}")
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            number += 1
+        else:
+            return folder
+
+
+@contextlib.contextmanager
+def hold(folder: Path, *, new: bool) -> Iterator[None]:
+    """Holds a run folder for this process alone.
+
+    The lock is the operating system's, on a file that names the holder: it ends with the process, however that ends, so
+    that a killed run leaves nothing to clear away.
+
+    Args:
+        folder: the run folder; made if it is new.
+        new: whether a run starts, and not goes on.
+
+    Raises:
+        FolderError: if another process holds it, a new run finds an old one in it, or an old run is not there.
+    """
+    if not new and not (folder / CONFIG).is_file():
+        raise FolderError(f"{folder} holds no run: it has no {CONFIG}")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise FolderError(f"{folder} cannot be written: {error.strerror}") from error
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            holder = os.pread(lock, 32, 0).decode(errors="replace").strip()
+            raise FolderError(f"{folder} is in use by process {holder or 'unknown'}") from error
+        if new and (folder / CONFIG).exists():
+            raise FolderError(f"{folder} already holds a run: resume it, or choose another folder")
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(lock)
+
+
+def write(path: Path, make: Callable[[Path], Any]) -> None:
+    """Writes a file whole or not at all.
+
+    Args:
+        path: of the file.
+        make: writes it to the path that it is given, in the same folder and with the same suffix.
+
+    Raises:
+        FolderError: if it cannot be written; what was there before is left as it was.
+    """
+    partial = path.with_name(f"{path.stem}.partial{path.suffix}")
+    try:
+        make(partial)
+        os.replace(partial, path)
+    except OSError as error:
+        raise FolderError(f"{path} could not be written: {error.strerror or error}") from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Writes strict JSON, where what is no finite number is null."""
+    text = json.dumps(strict(content), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    write(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+
+
+def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Writes arrays by name as an `.npz` file without pickles."""
+    stream = io.BytesIO()
+    np.savez_compressed(stream, allow_pickle=False, **arrays)
+    write(path, lambda partial: partial.write_bytes(stream.getbuffer()))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Reads a JSON object.
+
+    Args:
+        path: of the file.
+
+    Returns:
+        The object.
+
+    Raises:
+        FolderError: if the file cannot be read, or holds anything else.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise FolderError(f"{path} cannot be read: {error.strerror}") from error
+    except ValueError as error:  # neither JSON nor UTF-8
+        raise FolderError(f"{path} is damaged: {error}") from error
+    if not isinstance(content, dict):
+        raise FolderError(f"{path} is damaged: it holds no object")
+    return content
+
+
+def strict(value: Any) -> Any:
+    """Replaces what JSON cannot hold.
+
+    Args:
+        value: of mappings, sequences and numbers.
+
+    Returns:
+        The same, with null for numbers that are not finite, lists for tuples, and Python's numbers for NumPy's.
+    """
+    if isinstance(value, Mapping):
+        return {str(key): strict(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [strict(entry) for entry in value]
+    if isinstance(value, np.generic):
+        return strict(value.item())
+    return None if isinstance(value, float) and not math.isfinite(value) else value

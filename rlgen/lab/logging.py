@@ -1,0 +1,88 @@
+"""Curves to TensorBoard or Weights & Biases, written from the host after each window of updates."""
+
+import contextlib
+import dataclasses
+import importlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from rlgen.lab.errors import UsageError
+from rlgen.lab.request import Plan
+
+
+class Log(Protocol):
+    """Where scalars go."""
+
+    def write(self, env_steps: int, values: Mapping[str, float]) -> None:
+        """Writes scalars by name at a number of environment steps (or examples) of one seed."""
+        ...
+
+
+def start(made: Plan, folder: Path, done: int | None, stack: contextlib.ExitStack) -> list[Log]:
+    """Opens the logs that a request asks for.
+
+    Args:
+        made: the plan of the run.
+        folder: the run folder.
+        done: environment steps of one seed from which on the run is new, so that what a killed run wrote after its last
+            checkpoint is not shown twice; None for a run that begins.
+        stack: closes them.
+
+    Returns:
+        The logs.
+
+    Raises:
+        UsageError: if a library is not installed.
+    """
+    logs: list[Log] = []
+    if made.request.tensorboard:
+        logs.append(TensorBoard(folder, done, stack))
+    if made.request.wandb:
+        logs.append(WeightsAndBiases(folder, made, stack))
+    return logs
+
+
+class TensorBoard:
+    """Event files in `tensorboard/` of the run folder."""
+
+    def __init__(self, folder: Path, done: int | None, stack: contextlib.ExitStack):
+        """Opens the writer; the stack closes it."""
+        module = _library("tensorboardX", "tensorboard")
+        writer = module.SummaryWriter(str(folder / "tensorboard"), purge_step=done)
+        self._writer = stack.enter_context(writer)
+
+    def write(self, env_steps: int, values: Mapping[str, float]) -> None:
+        """Writes scalars at a number of steps."""
+        for name, value in values.items():
+            self._writer.add_scalar(name, value, env_steps)
+
+
+class WeightsAndBiases:
+    """A run of the project `rlgen`, named by its folder and gone on with when the run is resumed."""
+
+    def __init__(self, folder: Path, made: Plan, stack: contextlib.ExitStack):
+        """Opens the run; the stack closes it."""
+        module = _library("wandb", "wandb")
+        name = f"{made.experiment.name}/{folder.resolve().name}".replace("/", "_")
+        config = dataclasses.asdict(made.request) | {"config": dataclasses.asdict(made.experiment.config)}
+        run = module.init(project="rlgen", id=name, name=name, dir=str(folder), config=config, resume="allow")
+        stack.callback(run.finish)
+        run.define_metric("*", step_metric="env_steps")
+        self._run = run
+
+    def write(self, env_steps: int, values: Mapping[str, float]) -> None:
+        """Writes scalars at a number of steps."""
+        self._run.log({**values, "env_steps": env_steps})
+
+
+def _library(module: str, extra: str) -> Any:
+    """Imports an optional library.
+
+    Raises:
+        UsageError: naming the extra that brings it.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise UsageError(f"{module} is not installed: pip install 'rlgen[{extra}]'") from error

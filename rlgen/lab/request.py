@@ -1,0 +1,224 @@
+"""What was asked for, and everything that is needed to ask for it again.
+
+`config.json` of a run folder holds the request, what it came to (the whole config, the hyperparameters of every grid
+point), the versions of the libraries, and the revision of the project where it is a checkout.
+"""
+
+import dataclasses
+import functools
+import importlib.metadata
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rlgen import sweep
+from rlgen.experiments import catalogue
+from rlgen.experiments.experiment import Bound, Experiment, bind
+from rlgen.lab import devices, folders, overrides
+from rlgen.lab.devices import Devices
+from rlgen.lab.errors import UsageError
+from rlgen.lab.folders import FolderError
+
+FORMAT = 1  # of `config.json`
+LIBRARIES = ("rlgen", "jax", "jaxlib", "flax", "optax", "gymnax", "distrax", "orbax-checkpoint", "numpy")
+MAX_SEED = 2**32 - 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """A sweep as it was asked for.
+
+    Attributes:
+        experiment: full name of a row of the catalogue.
+        settings: see `overrides.apply`.
+        grid: see `overrides.apply`.
+        seeds: how many.
+        seed: from which all of them are derived.
+        steps: budget of a seed, in transitions or examples; None for the row's.
+        devices: how many, or `"auto"`.
+        chunk: most lanes at a time, to bound memory; None for all.
+        checkpoint_seconds: between two checkpoints.
+        stall_seconds: after which a device that finishes nothing counts as stalled.
+        windows: points on the curve.
+        quiet: whether only the last line is printed.
+        tensorboard: whether to write TensorBoard event files.
+        wandb: whether to log to Weights & Biases.
+    """
+
+    experiment: str
+    settings: tuple[str, ...] = ()
+    grid: tuple[str, ...] = ()
+    seeds: int = 16
+    seed: int = 0
+    steps: int | None = None
+    devices: Devices = "auto"
+    chunk: int | None = None
+    checkpoint_seconds: float = 60.0
+    stall_seconds: float = 600.0
+    windows: int = 256
+    quiet: bool = False
+    tensorboard: bool = False
+    wandb: bool = False
+
+    def __post_init__(self):
+        for name in ("seeds", "steps", "chunk", "windows", "devices"):
+            value = getattr(self, name)
+            optional = {"steps": None, "chunk": None, "devices": "auto"}
+            if name in optional and value == optional[name]:
+                continue
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise UsageError(f"{name}={value} is impossible: a whole number of at least 1 is needed")
+        if not isinstance(self.seed, int) or not 0 <= self.seed <= MAX_SEED:
+            raise UsageError(f"seed={self.seed} is impossible: it must lie in [0, {MAX_SEED}]")
+        for name, smallest in (("checkpoint_seconds", 0.0), ("stall_seconds", 1e-3)):
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or not value >= smallest:
+                raise UsageError(f"{name}={value} is impossible: at least {smallest:g} is needed")
+
+
+class Plan(NamedTuple):
+    """What a request comes to."""
+
+    request: Request
+    experiment: Experiment  # with settings and budget applied
+    bound: Bound
+    axes: dict[str, list[float]]  # of the grid, by name
+    points: list[Any]  # `[G]` hyperparameters
+
+    @property
+    def num_lanes(self) -> int:
+        """`G * S`."""
+        return len(self.points) * self.request.seeds
+
+    @property
+    def bounds(self) -> list[int]:
+        """Where windows of updates begin and end, `[U + 1]`: from none to all updates, as evenly as can be."""
+        total = self.bound.num_updates
+        windows = min(self.request.windows, total)
+        return [round(index * total / windows) for index in range(windows + 1)]
+
+    def label(self, point: int) -> str:
+        """Names a grid point by what varies; empty without a grid."""
+        return ", ".join(f"{name}={getattr(self.points[point], name):g}" for name in self.axes)
+
+
+def plan(request: Request) -> Plan:
+    """Works out what a request comes to, and sets JAX up for it: building an environment may already start JAX.
+
+    Args:
+        request: what was asked for.
+
+    Returns:
+        The plan.
+
+    Raises:
+        UsageError: if there is no such experiment, or a value is impossible.
+    """
+    devices.configure(request.devices)
+    try:
+        row = catalogue.find(request.experiment)
+    except LookupError as error:
+        raise UsageError(str(error)) from error
+    experiment, axes = overrides.apply(row, request.settings, request.grid)
+    if request.steps is not None:
+        experiment = dataclasses.replace(experiment, steps=request.steps)
+    try:
+        bound = bind(experiment)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    return Plan(request, experiment, bound, axes, sweep.points(bound.hypers, axes))
+
+
+def write(folder: Path, made: Plan) -> None:
+    """Writes `config.json`.
+
+    Args:
+        folder: the run folder.
+        made: what to write down.
+    """
+    content = {
+        "format": FORMAT,
+        "request": dataclasses.asdict(made.request),
+        "resolved": _resolved(made),
+        "versions": versions(),
+        "git": revision(),
+    }
+    folders.write_json(folder / folders.CONFIG, content)
+
+
+def read(folder: Path) -> Plan:
+    """Reads `config.json`.
+
+    Args:
+        folder: the run folder.
+
+    Returns:
+        The same plan that was written.
+
+    Raises:
+        FolderError: if the file is missing or damaged, of another format, or the catalogue has changed since, so that
+            the same request is now another run.
+    """
+    path = folder / folders.CONFIG
+    content = folders.read_json(path)
+    if content.get("format") != FORMAT:
+        raise FolderError(f"{path} has the format {content.get('format')!r}; this version reads {FORMAT}")
+    asked, resolved = content.get("request"), content.get("resolved")
+    fields = {field.name for field in dataclasses.fields(Request)}
+    if not isinstance(asked, dict) or set(asked) != fields or not isinstance(resolved, dict):
+        wrong = sorted(fields ^ set(asked)) if isinstance(asked, dict) else ["request"]
+        raise FolderError(f"{path} is damaged: {', '.join(wrong) or 'resolved'} missing or unknown")
+    try:
+        texts: dict[str, Any] = {name: _texts(asked[name]) for name in ("settings", "grid")}
+        made = plan(Request(**{**asked, **texts}))
+    except (UsageError, TypeError) as error:
+        raise FolderError(f"{path} is damaged, or from another version: {error}") from error
+    now = folders.strict(_resolved(made))
+    changed = [name for name in now if now[name] != resolved.get(name)]
+    if changed:
+        raise FolderError(
+            f"{path} is damaged, or the catalogue has changed since: {', '.join(changed)} would not be the same"
+        )
+    return made
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    """Checks a list of texts."""
+    if not isinstance(value, list) or not all(isinstance(entry, str) for entry in value):
+        raise UsageError(f"{value!r} is no list of texts")
+    return tuple(value)
+
+
+def _resolved(made: Plan) -> dict[str, Any]:
+    """Writes out what a request came to."""
+    return {
+        "experiment": made.experiment.name,
+        "steps": made.experiment.steps,
+        "num_updates": made.bound.num_updates,
+        "steps_per_update": made.bound.steps_per_update,
+        "config": dataclasses.asdict(made.experiment.config),
+        "points": [point._asdict() for point in made.points],
+    }
+
+
+def versions() -> dict[str, str]:
+    """Lists the versions of Python and of the libraries that decide a run's bits."""
+    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in LIBRARIES}
+
+
+@functools.cache
+def revision() -> str | None:
+    """Names the project's git revision, with `-dirty` where files differ from it; None where it is no checkout."""
+    home = Path(__file__).parent
+
+    def git(*command: str) -> str:
+        return subprocess.run(
+            ["git", "-C", str(home), *command], capture_output=True, text=True, check=True, timeout=10
+        ).stdout.strip()
+
+    try:
+        git("ls-files", "--error-unmatch", "__init__.py")
+        return git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
+    except (OSError, subprocess.SubprocessError):
+        return None

@@ -1,0 +1,252 @@
+"""The command line: what it prints, what it refuses and how it ends."""
+
+import json
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from rlgen.experiments import catalogue
+from rlgen.lab import cli, commands, devices, folders, runner
+from rlgen.lab.checkpoints import CheckpointError
+from rlgen.lab.errors import UsageError
+from rlgen.lab.training import Interrupted
+from rlgen.tabular import q_learning
+
+PROGRAM = [sys.executable, "-c", "import sys; from rlgen.lab import cli; sys.exit(cli.main())"]
+
+
+def size_of(path) -> tuple[int, int]:
+    """Width and number of frames."""
+    with Image.open(path) as picture:
+        return picture.width, getattr(picture, "n_frames", 1)
+
+
+def errors_of(capsys, *words: str) -> tuple[int, str]:
+    code = cli.main(words)
+    return code, capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The folder of a run of two points and three seeds, made by the command itself."""
+    folder = tmp_path_factory.mktemp("runs") / "cliff"
+    words = (
+        "sweep q_learning --seeds 3 --steps 3000 --windows 3 --devices 1 --seed 5 --grid hypers.learning_rate=0.0,0.5"
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(devices, "configure", lambda count: None)  # JAX has its devices already
+        assert cli.main([*words.split(), "--out", str(folder)]) == 0
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _devices_as_they_are(monkeypatch):
+    monkeypatch.setattr(devices, "configure", lambda count: None)
+
+
+def test_help_does_not_wait_for_jax():
+    check = "import sys; from rlgen.lab import cli; assert cli.main(['--help']) == 0; assert 'jax' not in sys.modules"
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
+    assert all(name in done.stdout for name in ("list", "show", "sweep", "resume", "evaluate", "report", "play"))
+
+
+def test_the_catalogue_as_json_in_a_process_of_its_own():
+    done = subprocess.run([*PROGRAM, "list", "--json"], capture_output=True, text=True, check=True)
+    rows = json.loads(done.stdout, parse_constant=pytest.fail)
+    assert [row["name"] for row in rows] == list(catalogue.EXPERIMENTS)
+    row = next(row for row in rows if row["name"] == "policy/ppo/CartPole-v1")
+    assert set(row) == {"name", "config", "hypers", "steps", "seeds", "target"}
+    assert row["config"]["hidden_sizes"] == [64, 64]
+    assert row["hypers"]["horizon"] is None  # the whole run
+    assert row["hypers"]["clip"] == 0.2
+    assert row["target"]["value"] == 490.0
+    assert row["target"]["direction"] == "max"
+    assert row["target"]["source"]
+
+
+def test_the_catalogue_as_a_table(capsys):
+    assert cli.main(["list"]) == 0
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in catalogue.EXPERIMENTS)
+    (line,) = (line for line in printed.splitlines() if line.startswith("generative/vae/mnist"))
+    assert "600,000" in line
+    assert "≤ 104" in line
+
+
+def test_show_takes_a_short_name_and_keeps_brackets(capsys, monkeypatch):
+    monkeypatch.setattr(q_learning, "__doc__", f"{q_learning.__doc__}\nBatches are `[T, B]` [bold]here[/bold].")
+    assert cli.main(["show", "q_learning"]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "tabular/q_learning/CliffWalking" in printed
+    assert "hypers.learning_rate" in printed
+    assert "50,000 environment steps" in printed
+    assert "Sutton and Barto 2018, example 6.6" in printed
+    assert "Watkins 1989" in printed
+    assert "Batches are `[T, B]` [bold]here[/bold]." in printed
+    assert cli.main(["show", "ppo/CartPole"]) == 0
+    assert "64,64" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ((), "Expected one of {list, show, sweep, resume, evaluate, report, play}"),
+        (("swep", "ppo"), "swep"),
+        (("sweep",), "NAME"),
+        (("sweep", "ppo/CartPole", "--sede", "3"), "--seed"),
+        (("sweep", "ppo/CartPole", "--seeds", "x"), "--seeds: 'x' is no whole number"),
+        (("sweep", "ppo/CartPole", "--seeds", "1.5"), "'1.5' is no whole number"),
+        (("sweep", "ppo/CartPole", "--seeds", "inf"), "'inf' is no whole number"),
+        (("sweep", "ppo/CartPole", "--seeds", "0"), "seeds=0 is impossible"),
+        (("sweep", "ppo/CartPole", "--devices", "some"), "--devices: 'some' is neither 'auto' nor a whole number"),
+        (("sweep", "ppo/CartPole", "--stall-seconds", "-1"), "'-1' is no number above 0"),
+        (("sweep", "ppo/CartPole", "--set", "hypers.learning_rat=1"), "did you mean hypers.learning_rate"),
+        (("sweep", "ppo/CartPole", "--set", "config.num_envs=no"), "config.num_envs=no is impossible"),
+        (("sweep", "ppo/CartPole", "--grid", "hypers.discount=2"), "hypers.discount=2 is impossible"),
+        (("sweep", "ppo/CartPole", "--steps", "1"), "1 steps are fewer than one update's 512"),
+        (("sweep", "policy/ppo/CartPol-v1"), "did you mean policy/ppo/CartPole-v1"),
+        (("show", "CartPole"), "could be any of: value/dqn/CartPole-v1, policy/ppo/CartPole-v1"),
+        (("report",), "a report needs a run folder"),
+        (("resume", "nowhere"), "nowhere holds no run"),
+        (("evaluate", "nowhere"), "nowhere holds no run"),
+        (("play", "nowhere"), "nowhere holds no run"),
+        (("report", "nowhere"), "nowhere/summary.json is missing"),
+    ],
+)
+def test_what_is_impossible_is_refused_in_one_line(capsys, tmp_path, monkeypatch, words, said):
+    monkeypatch.chdir(tmp_path)
+    code, printed = errors_of(capsys, *words)
+    assert code == 2
+    assert said in printed
+    assert printed.startswith("rlgen: ")
+    assert printed.count("\n") == 1
+    assert not list(tmp_path.iterdir())  # no folder is left of a sweep that never began
+
+
+def test_a_sweep_asks_for_what_was_typed(monkeypatch, tmp_path):
+    asked = []
+    monkeypatch.setattr(runner, "run", lambda *wanted: asked.append(wanted))
+    words = "sweep dqn --seeds 3 --steps 1e4 --seed 7 --set hypers.discount=0.9 --set config.num_envs=8"
+    words += " --grid hypers.learning_rate=1e-3,1e-4 --devices 2 --chunk 4 --checkpoint-seconds 5 --stall-seconds 6.5"
+    assert cli.main([*words.split(), "--quiet", "--tensorboard", "--out", str(tmp_path)]) == 0
+    ((request, folder, _),) = asked
+    assert folder == tmp_path
+    assert (request.experiment, request.seeds, request.seed, request.steps) == ("value/dqn/CartPole-v1", 3, 7, 10_000)
+    assert request.settings == ("hypers.discount=0.9", "config.num_envs=8")
+    assert request.grid == ("hypers.learning_rate=1e-3,1e-4",)
+    assert (request.devices, request.chunk) == (2, 4)
+    assert (request.checkpoint_seconds, request.stall_seconds) == (5.0, 6.5)
+    assert (request.quiet, request.tensorboard, request.wandb) == (True, True, False)
+
+
+def test_a_sweep_fills_in_what_was_not_typed(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    asked = []
+    monkeypatch.setattr(runner, "run", lambda *wanted: asked.append(wanted))
+    assert cli.main(["sweep", "Breakout"]) == 0
+    ((request, folder, _),) = asked
+    assert (request.seeds, request.steps, request.devices, request.grid) == (2, None, "auto", ())
+    assert folder.is_dir()
+    assert folder.parts[:2] == ("runs", "policy_ppo_Breakout-MinAtar")
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (KeyboardInterrupt(), 130),
+        (Interrupted("saved"), 130),
+        (UsageError("no such thing"), 2),
+        (folders.FolderError("no run"), 2),
+        (CheckpointError("damaged"), 1),
+        (OSError(28, "No space left on device"), 1),
+    ],
+)
+def test_exit_codes(monkeypatch, capsys, error, code):
+    monkeypatch.setitem(commands.HANDLERS, cli.List, lambda command: (_ for _ in ()).throw(error))
+    found, printed = errors_of(capsys, "list")
+    assert found == code
+    assert (str(error) or "interrupted") in printed
+    assert printed.count("\n") == 1
+
+
+def test_a_stalled_device_does_not_keep_the_process(monkeypatch, capsys):
+    error = devices.StalledDevice("the window did not\nfinish")
+    monkeypatch.setitem(commands.HANDLERS, cli.List, lambda command: (_ for _ in ()).throw(error))
+    left = []
+    monkeypatch.setattr("os._exit", left.append)
+    _, printed = errors_of(capsys, "list")
+    assert left == [1]
+    assert printed == "rlgen: the window did not finish\n"
+
+
+def test_an_error_of_the_program_keeps_its_traceback(monkeypatch):
+    monkeypatch.setitem(commands.HANDLERS, cli.List, lambda command: {}["missing"])
+    with pytest.raises(KeyError):
+        cli.main(["list"])
+
+
+def test_evaluate_scores_every_point_with_fresh_keys(finished, capsys):
+    assert cli.main(["evaluate", str(finished), "--episodes", "3"]) == 0
+    printed = capsys.readouterr().out
+    assert "tabular/q_learning/CliffWalking: episode return, 3 episodes a seed, 3 seeds, target ≥ -13" in printed
+    lines = [line.split() for line in printed.splitlines()]
+    # Without learning the greedy policy walks into the wall above for the whole time limit.
+    assert ["0", "learning_rate=0", "-1000", "[-1000,", "-1000]", "0"] in lines
+    assert ["1", "learning_rate=0.5", "-13", "[-13,", "-13]", "0"] in lines
+    assert errors_of(capsys, "evaluate", str(finished), "--episodes", "0")[0] == 2
+
+
+def test_play_shows_the_best_lane_unless_told(finished, capsys):
+    assert cli.main(["play", str(finished)]) == 0
+    printed = capsys.readouterr().out
+    assert "learning_rate=0.5: " in printed
+    assert size_of(finished / "play.gif")[1] == 14  # 13 steps and the start
+    assert size_of(finished / "play-values.png")[0] > 400
+    out = finished / "films" / "worst.gif"
+    assert cli.main(["play", str(finished), "--point", "0", "--seed", "2", "--out", str(out)]) == 0
+    assert "seed 2, learning_rate=0: " in capsys.readouterr().out
+    assert size_of(out)[1] > 14
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--seed", "3"), "the run has seeds 0 to 2"),
+        (("--point", "2"), "the run has points 0 to 1"),
+        (("--episodes", "0"), "episodes=0 is impossible"),
+    ],
+)
+def test_play_refuses_lanes_that_are_not_there(finished, capsys, words, said):
+    code, printed = errors_of(capsys, "play", str(finished), *words)
+    assert code == 2
+    assert said in printed
+
+
+def test_report_writes_and_prints_its_table(finished, capsys, tmp_path):
+    assert cli.main(["report", str(finished), "--out", str(tmp_path / "report")]) == 0
+    assert "| run | experiment |" in capsys.readouterr().out
+    assert (tmp_path / "report" / "report.md").is_file()
+    assert (tmp_path / "report" / "comparison.png").is_file()
+
+
+def test_resuming_a_finished_run_changes_nothing(finished, capsys):
+    before = (finished / folders.SUMMARY).read_bytes()
+    assert cli.main(["resume", str(finished)]) == 0
+    assert "finished" in capsys.readouterr().out
+    assert (finished / folders.SUMMARY).read_bytes() == before
+
+
+def test_the_best_lane(finished, monkeypatch):
+    scores = np.array([[3.0, math.nan, 1.0], [5.0, 2.0, math.inf]])
+    points = [type("Point", (), {"scores": row}) for row in scores]
+    monkeypatch.setattr("rlgen.lab.report.load_run", lambda folder: type("Run", (), {"points": points}))
+    choose = commands._best
+    assert choose(cli.Play(finished), True) == (1, 0)
+    assert choose(cli.Play(finished), False) == (0, 2)
+    assert choose(cli.Play(finished, point=0), True) == (0, 0)
+    assert choose(cli.Play(finished, seed=1), True) == (1, 1)
+    assert choose(cli.Play(finished, point=0, seed=1), True) == (0, 1)

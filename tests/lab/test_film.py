@@ -1,0 +1,237 @@
+"""Films, sheets of samples and maps: how many frames, how large, and that they show what happened."""
+
+import functools
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from rlgen.core import Policy
+from rlgen.envs import adapter, grid
+from rlgen.experiments import catalogue
+from rlgen.experiments.experiment import shrink
+from rlgen.lab import drawings, film, plots
+from rlgen.lab.drawings import Episode
+
+RIGHT, DOWN, UP = grid.RIGHT, grid.DOWN, grid.UP
+
+
+@functools.cache
+def cliff() -> adapter.Environment:
+    return adapter.make(grid.CliffWalking(), max_steps_in_episode=150)
+
+
+def safe_path() -> np.ndarray:
+    """Q-values of the way along the upper edge of the cliff: up, eleven times right, down."""
+    q_values = np.zeros((48, 4), np.float32)
+    q_values[np.arange(24, 35), RIGHT] = q_values[35, DOWN] = q_values[36, UP] = 1.0
+    return q_values
+
+
+def greedy(q_values) -> Policy:
+    return Policy(lambda batch_shape: (), lambda key, obs, memory: (q_values[obs].argmax(-1), {}, memory))
+
+
+def walk(env: adapter.Environment, observations, action=0) -> Episode:
+    """An episode that sees given observations."""
+    obs = np.asarray(observations)
+    return Episode(obs, np.full(len(obs) - 1, action), np.ones(len(obs) - 1))
+
+
+@pytest.fixture(scope="module")
+def poles():
+    """A long episode of a pole that sways."""
+    env = adapter.make("CartPole-v1")
+    time = np.arange(501)
+    obs = np.stack([np.sin(time / 40), 0 * time, 0.2 * np.sin(time / 9), 0 * time], axis=1)
+    return env, Episode(obs, time[1:] % 2, np.ones(500))
+
+
+def frames_of(path) -> list[np.ndarray]:
+    with Image.open(path) as picture:
+        frames = []
+        for index in range(picture.n_frames):
+            picture.seek(index)
+            frames.append(np.asarray(picture.convert("RGB")))
+        return frames
+
+
+def test_a_record_holds_whole_episodes():
+    episodes = film.record(jax.random.key(0), greedy, jnp.asarray(safe_path()), cliff(), 2)
+    assert len(episodes) == 2
+    for episode in episodes:
+        np.testing.assert_array_equal(episode.obs, [36, *range(24, 36), 47])  # ends on the goal, before the reset
+        np.testing.assert_array_equal(episode.action, [UP, *[RIGHT] * 11, DOWN])
+        assert episode.reward.sum() == -13
+
+
+def test_a_record_ends_at_the_time_limit():
+    (episode,) = film.record(jax.random.key(0), greedy, jnp.zeros((48, 4)), cliff(), 1)
+    assert len(episode.reward) == 150  # longer than one chunk of steps, and no multiple of it
+    assert len(episode.obs) == 151
+
+
+def test_a_film_shows_every_step_of_a_short_episode(tmp_path):
+    episodes = film.record(jax.random.key(0), greedy, jnp.asarray(safe_path()), cliff(), 2)
+    path = tmp_path / "walk.gif"
+    assert film.film(path, cliff(), episodes) == 28
+    frames = frames_of(path)
+    assert len(frames) == 28
+    assert all((before != after).any() for before, after in itertools.pairwise(frames))
+    with Image.open(path) as picture:
+        assert picture.info["duration"] == 250
+        assert picture.info["loop"] == 0  # for ever
+        picture.seek(13)
+        assert picture.info["duration"] == film.PAUSE
+
+
+def test_a_film_of_a_long_episode_leaves_steps_out(tmp_path, poles):
+    env, episode = poles
+    path = tmp_path / "poles.gif"
+    num_frames = film.film(path, env, [episode, episode])
+    frames = frames_of(path)
+    assert num_frames == len(frames) <= film.MAX_FRAMES
+    assert num_frames > film.MAX_FRAMES // 2
+    assert path.stat().st_size <= film.MAX_BYTES
+    assert max(frames[0].shape) <= 400
+    last = np.asarray(drawings.frame(env, episode, 500), np.float64)
+    assert np.abs(last - frames[-1]).mean() < 1.5  # the end is there, in a few colours
+
+
+def test_a_film_keeps_to_its_size(tmp_path, poles, monkeypatch):
+    env, episode = poles
+    monkeypatch.setattr(film, "MAX_BYTES", 60_000)
+    path = tmp_path / "small.gif"
+    num_frames = film.film(path, env, [episode])
+    assert path.stat().st_size <= 60_000
+    assert 2 < num_frames < 100
+
+
+BOARD = np.zeros((2, 10, 10, 4), np.float32)
+BOARD[0, 4, 4, 0] = BOARD[1, 4, 5, 0] = 1
+
+CHANGES = {
+    "CartPole-v1": ([[0.0, 0, 0, 0], [1.0, 0, 0, 0], [1.0, 0, 0.15, 0]], 0),
+    "Pendulum-v1": ([[1.0, 0, 0], [0.0, 1, 0], [0.0, -1, 0]], np.float32(0)),
+    "Breakout-MinAtar": (BOARD, 0),
+    "Acrobot-v1": ([[1.0, 0, 1, 0, 0, 0], [0.0, 1, 1, 0, 2, 0]], 0),
+    "Catch-bsuite": (BOARD[..., 0], 0),
+    "FrozenLake-misc": ([0, 1, 5], 0),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_drawing_changes_with_what_is_observed(name):
+    env = adapter.make(name)
+    observations, action = CHANGES[name]
+    episode = walk(env, observations, action)
+    draw = drawings.drawing(env).draw
+    # The same step of other episodes, so that nothing but the observation differs.
+    alone = [
+        Episode(episode.obs[[step, 0]], episode.action[:1], episode.reward[:1]) for step in range(len(episode.obs))
+    ]
+    seen = [draw(env, other, 0) for other in alone]
+    assert len({picture.tobytes() for picture in seen}) == len(seen)
+    assert all(max(picture.size) <= drawings.WIDTH for picture in seen)
+
+
+@pytest.mark.parametrize("world", [cliff, lambda: adapter.make(grid.four_by_three())])
+def test_a_grid_world_shows_agent_and_trail(world):
+    env = world()
+    start = int(np.argmax(env.native.mdp().start))
+    columns = env.native.shape[1]
+    there, waited = walk(env, [start, start - columns, start]), walk(env, [start, start, start])
+    went, stayed = (drawings.grid_world(env, episode, 2) for episode in (there, waited))
+    assert drawings.grid_world(env, there, 1).tobytes() != drawings.grid_world(env, there, 0).tobytes()
+    assert went.tobytes() != stayed.tobytes()  # the agent is where it was, but the way can be seen
+    assert max(went.size) <= drawings.WIDTH
+
+
+def test_being_sent_back_leaves_no_trail():
+    jump = drawings.grid_world(cliff(), walk(cliff(), [27, 36]), 1)
+    stay = drawings.grid_world(cliff(), walk(cliff(), [36, 36]), 1)
+    assert jump.tobytes() == stay.tobytes()
+
+
+def test_the_action_to_come_is_drawn(poles):
+    env, episode = poles
+    left, right = (drawings.cart_pole(env, walk(env, episode.obs[:2], action), 0) for action in (0, 1))
+    assert left.tobytes() != right.tobytes()
+    pendulum = adapter.make("Pendulum-v1")
+    obs = np.array([[1.0, 0, 0]] * 2)
+    torques = [drawings.pendulum(pendulum, Episode(obs, np.array([[u]]), np.zeros(1)), 0) for u in (-2.0, 0.0, 1.0)]
+    assert len({picture.tobytes() for picture in torques}) == 3
+
+
+def test_pole_and_pendulum_lean_the_right_way():
+    env = adapter.make("CartPole-v1")
+    # Above the cart, where the pole alone is drawn.
+    tilted = np.asarray(drawings.cart_pole(env, walk(env, [[0.0, 0, 0.2, 0]]), 0).convert("L"), np.float64)[:100]
+    assert tilted[:, 192:].mean() < tilted[:, :192].mean()  # darker on the right
+    pendulum = adapter.make("Pendulum-v1")
+    raised = drawings.pendulum(pendulum, Episode(np.array([[0.0, 1, 0]]), np.zeros((0, 1)), np.zeros(0)), 0)
+    raised = np.asarray(raised.convert("L"), np.float64)
+    assert raised[:, :130].mean() < raised[:, 150:].mean()  # a quarter turn, against the clock
+
+
+def test_the_heading_tells_step_and_return(poles):
+    env, episode = poles
+    other = episode._replace(obs=np.repeat(episode.obs[:1], 501, axis=0), action=np.zeros(500))
+    rewards = np.array([1.0, 2.0, *np.zeros(498)])
+
+    def halves(step, reward=rewards):
+        head = np.asarray(drawings.frame(env, other._replace(reward=reward), step))[: drawings.HEADING]
+        return [half.tobytes() for half in np.split(head, 2, axis=1)]
+
+    assert len({halves(step)[0] for step in (0, 1, 2, 300)}) == 4
+    assert len({halves(step)[1] for step in (0, 1, 2)}) == 3
+    assert halves(2)[1] == halves(300)[1]  # nothing more was earned
+    assert halves(2)[1] != halves(2, -rewards)[1]
+
+
+def test_other_observations_are_drawn_too():
+    env = adapter.make("FourRooms-misc")
+    pictures = [np.random.default_rng(0).random(shape) for shape in ((2, 12, 7), (2, 9, 9, 3), (2, 8, 8, 6), (2, 300))]
+    for obs in pictures:
+        episode = Episode(obs, np.zeros(1), np.zeros(1))
+        first, second = (drawings.observation(env, episode, step) for step in (0, 1))
+        assert max(first.size) <= drawings.WIDTH
+        assert first.tobytes() != second.tobytes()
+    tree = Episode({"a": np.eye(2), "b": np.full((2, 1), np.nan)}, np.zeros(1), np.zeros(1))
+    assert drawings.observation(env, tree, 0).tobytes() != drawings.observation(env, tree, 1).tobytes()
+
+
+def test_a_map_of_values_leaves_out_where_nobody_can_stand(monkeypatch, tmp_path):
+    seen = {}
+    monkeypatch.setattr(plots, "value_map", lambda path, values, actions, **rest: seen.update(v=values, a=actions))
+    q_values = safe_path() - 2
+    film.value_map(tmp_path / "map.png", cliff().native, q_values, title="")
+    assert np.isnan(seen["v"][3, 1:]).all()  # the cliff and the goal
+    assert np.isfinite(seen["v"][:3]).all()
+    assert seen["v"][3, 0] == seen["v"][2, 5] == -1
+    assert seen["a"][3, 0] == UP
+    assert seen["a"][2, 5] == RIGHT
+
+
+@pytest.mark.parametrize("name", ["vae/digits", "q_learning"])
+def test_what_is_made_of_a_trained_lane(name, tmp_path):
+    experiment = shrink(catalogue.find(name))
+    algorithm = experiment.algorithm.build(experiment.task.spec, experiment.config)
+    state = algorithm.init(jax.random.key(0), experiment.hypers)
+    if name == "q_learning":
+        state = state._replace(q_values=jnp.asarray(safe_path()))
+    learned = film.Learned(experiment, jax.random.key(1), jnp.int32(4), state, experiment.hypers)
+    paths = film.show(learned, tmp_path / "play", label="seed 0")
+    assert [path.name for path in paths] == (["play.png"] if name == "vae/digits" else ["play.gif", "play-values.png"])
+    assert all(path.stat().st_size > 1000 for path in paths)
+    if name == "vae/digits":
+        samples = film.images(learned)
+        assert samples.shape == (film.NUM_IMAGES, 8, 8, 1)
+        assert np.ptp(samples.mean(axis=(1, 2, 3))) > 0  # not one image many times
+    else:
+        assert len(frames_of(paths[0])) == 14
+        with pytest.raises(ValueError, match="episodes=0"):
+            film.show(learned, tmp_path / "play", label="", num_episodes=0)

@@ -1,0 +1,79 @@
+"""Settings and grids: what they come to, and what is refused by name before anything is compiled."""
+
+import dataclasses
+import re
+from typing import Literal
+
+import pytest
+
+from rlgen.experiments import catalogue
+from rlgen.lab import overrides
+from rlgen.lab.overrides import UsageError
+
+PPO, DQN = catalogue.find("ppo/CartPole"), catalogue.find("dqn/CartPole")
+
+
+def test_settings_are_typed_by_their_field():
+    settings = ["config.num_envs=8", "config.hidden_sizes=32,16", "config.clip_values=False", "config.activation=relu"]
+    changed, axes = overrides.apply(PPO, [*settings, " hypers.learning_rate = 1e-3 "], [])
+    expected = dataclasses.replace(PPO.config, num_envs=8, hidden_sizes=(32, 16), clip_values=False, activation="relu")
+    assert changed.config == expected
+    assert changed.hypers == PPO.hypers._replace(learning_rate=1e-3)
+    assert axes == {}
+    assert dataclasses.replace(changed, config=PPO.config, hypers=PPO.hypers) == PPO
+
+
+def test_one_value_makes_a_tuple():
+    assert overrides.apply(DQN, ["config.hidden_sizes=7"], [])[0].config.hidden_sizes == (7,)
+
+
+def test_choices_and_optional_values():
+    @dataclasses.dataclass(frozen=True)
+    class Config:
+        width: int | None = 3
+        mode: Literal["near", "far"] = "near"
+
+    row = dataclasses.replace(PPO, config=Config())
+    assert overrides.apply(row, ["config.width=none", "config.mode=far"], [])[0].config == Config(None, "far")
+    assert overrides.apply(row, ["config.width=5"], [])[0].config == Config(5)
+    with pytest.raises(UsageError, match="one of near, far"):
+        overrides.apply(row, ["config.mode=off"], [])
+
+
+def test_grid_keeps_the_order_of_axes_and_values():
+    _, axes = overrides.apply(PPO, [], ["hypers.learning_rate=1e-3,1e-4", "hypers.discount=0.9, 0.99"])
+    assert list(axes.items()) == [("learning_rate", [1e-3, 1e-4]), ("discount", [0.9, 0.99])]
+
+
+@pytest.mark.parametrize(
+    ("settings", "grid", "message"),
+    [
+        (["hypers.lerning_rate=1"], [], "no setting 'hypers.lerning_rate': did you mean hypers.learning_rate"),
+        (["learning_rate=1"], [], "did you mean hypers.learning_rate?"),
+        (["hypers.num_envs=1"], [], "did you mean config.num_envs?"),
+        (["zzz=1"], [], "there are config.num_envs, "),
+        (["config.num_envs"], [], "'config.num_envs' has no '='"),
+        (["config.num_envs="], [], "config.num_envs has no value"),
+        (["config.num_envs=2.5"], [], "config.num_envs=2.5 is impossible: a whole number is needed"),
+        (["config.clip_values=yes"], [], "config.clip_values=yes is impossible: true or false is needed"),
+        (["config.hidden_sizes=8,,8"], [], "config.hidden_sizes= is impossible"),
+        (["config.hidden_sizes=8,a"], [], "config.hidden_sizes=a is impossible"),
+        (["config.num_envs=0"], [], "config.num_envs=0 is impossible: at least 1"),
+        (["config.num_minibatches=7"], [], "config.num_minibatches=7 does not divide"),
+        (["config.num_envs=8", "config.num_envs=8"], [], "config.num_envs is set twice"),
+        (["hypers.discount=much"], [], "a number is needed"),
+        (["hypers.discount=1.5"], [], "hypers.discount=1.5 is impossible: it must lie in [0, 1]"),
+        (["hypers.learning_rate=nan"], [], "a finite number (float32) is needed"),
+        (["hypers.learning_rate=1e39"], [], "a finite number (float32) is needed"),
+        ([], ["config.num_envs=4,8"], "config.num_envs is static: it shapes the program"),
+        ([], ["hypers.discount=0.9,1.5"], "hypers.discount=1.5 is impossible"),
+        ([], ["hypers.discount=0.9,"], "hypers.discount=0.9, holds an empty value"),
+        ([], ["hypers.discount=0.9,0.90"], "holds a value twice"),
+        ([], ["hypers.discount=0.9", "hypers.discount=0.8"], "hypers.discount is given twice"),
+        (["hypers.discount=0.9"], ["hypers.discount=0.8"], "hypers.discount is given twice"),
+        ([], ["hypers.discont=0.9"], "did you mean hypers.discount"),
+    ],
+)
+def test_refuses(settings, grid, message):
+    with pytest.raises(UsageError, match=re.escape(message)):
+        overrides.apply(PPO, settings, grid)

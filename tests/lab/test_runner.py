@@ -1,0 +1,439 @@
+"""The run loop: run folders, resuming to the same bits, Ctrl-C, kill −9, divergence, groups, stalls."""
+
+import contextlib
+import dataclasses
+import io
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import jax
+import numpy as np
+import pytest
+from jax.experimental.compilation_cache import compilation_cache
+from rich.console import Console
+
+from rlgen.lab import checkpoints, devices, folders, lanes, progress, request, runner, training
+from rlgen.lab.checkpoints import CheckpointError
+from rlgen.lab.devices import StalledDevice
+from rlgen.lab.folders import FolderError
+from rlgen.lab.overrides import UsageError
+from rlgen.lab.request import Request
+from rlgen.lab.training import Interrupted
+
+WINDOWS = 5
+LEARNING = Request(
+    "tabular/q_learning/CliffWalking",
+    grid=("hypers.learning_rate=0.5,0.1",),
+    seeds=3,
+    seed=7,
+    steps=403,
+    windows=WINDOWS,
+    checkpoint_seconds=0.0,
+)
+PPO = Request(
+    "policy/ppo/CartPole-v1",
+    settings=(
+        *("config.num_envs=4", "config.rollout_length=8", "config.num_epochs=2", "config.num_minibatches=2"),
+        *("config.hidden_sizes=8", "config.normalise_observations=true", "config.normalise_rewards=true"),
+    ),
+    seeds=3,
+    steps=4 * 8 * 6,
+    windows=WINDOWS,
+    checkpoint_seconds=0.0,
+    quiet=True,
+)
+SUMMARY_KEYS = (
+    *("experiment", "seeds", "seed", "env_steps", "updates", "compile_seconds", "run_seconds", "steps_per_second"),
+    *("peak_rss_mb", "devices", "metric", "points", "target", "reached", "versions", "git"),
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory):
+    """Keeps compiled programs for this module alone, so that the same program is compiled once."""
+    names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
+    before = {name: jax.config.values[name] for name in names}
+    folder = tmp_path_factory.mktemp("compiled")
+    compilation_cache.reset_cache()
+    for name, value in zip(names, (str(folder), 0.0), strict=True):
+        jax.config.update(name, value)
+    yield folder
+    for name, value in before.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
+
+
+def run(asked, folder):
+    """Runs and gives `(summary, what was printed)`."""
+    console = Console(file=io.StringIO(), width=200)
+    summary = runner.run(asked, folder, console)
+    return summary, console.file.getvalue()
+
+
+def resume(folder):
+    console = Console(file=io.StringIO(), width=200)
+    summary = runner.resume(folder, console)
+    return summary, console.file.getvalue()
+
+
+def metrics(folder):
+    with np.load(folder / "metrics.npz", allow_pickle=False) as arrays:
+        return {name: arrays[name] for name in arrays.files}
+
+
+def states(folder):
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(runner.restore(folder).state)]
+
+
+def bits(array):
+    return array.dtype, array.shape, array.tobytes()
+
+
+def assert_same_run(first, second):
+    one, two = metrics(first), metrics(second)
+    assert list(one) == list(two)
+    for name in one:
+        assert bits(one[name]) == bits(two[name]), name
+    for a, b in zip(states(first), states(second), strict=True):
+        assert bits(a) == bits(b)
+
+
+@pytest.fixture(scope="module")
+def whole(cache, tmp_path_factory):
+    """A tabular run that was never stopped: `(folder, summary, what was printed)`."""
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    return folder, *run(LEARNING, folder)
+
+
+@pytest.fixture(scope="module")
+def whole_ppo(cache, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "ppo"
+    return folder, *run(PPO, folder)
+
+
+@pytest.fixture
+def interrupted(whole, tmp_path, monkeypatch):
+    """A folder of the same run, stopped by Ctrl-C in its third window."""
+    append = training.History.append
+
+    def with_signal(self, report):
+        fresh = append(self, report)
+        if len(self._reports) == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+        return fresh
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training.History, "append", with_signal)
+        with pytest.raises(Interrupted):
+            run(LEARNING, tmp_path)
+    return tmp_path
+
+
+def test_the_folder_of_a_run(whole):
+    folder, summary, _ = whole
+    names = {"config.json", "metrics.npz", "curves.png", "checkpoint", "summary.json", "lock"}
+    assert {path.name for path in folder.iterdir()} == names
+    text = (folder / "summary.json").read_text()
+    assert json.loads(text, parse_constant=pytest.fail) == summary
+    assert tuple(summary) == SUMMARY_KEYS
+    assert (summary["env_steps"], summary["updates"], summary["seeds"], summary["seed"]) == (403, 403, 3, 7)
+    assert summary["devices"] == ["cpu 0", "cpu 1"]
+    assert summary["steps_per_second"] == pytest.approx(403 * 6 / summary["run_seconds"], rel=0.2)
+    assert summary["compile_seconds"] > 0
+    assert summary["peak_rss_mb"] > 50
+    assert summary["target"]["value"] == -13
+    assert summary["reached"] is False
+    assert [point["hypers"]["learning_rate"] for point in summary["points"]] == [0.5, 0.1]
+    assert summary["points"][0]["hypers"]["horizon"] == 403
+    assert (folder / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_metrics_of_a_run(whole):
+    folder, summary, _ = whole
+    found = metrics(folder)
+    assert found["update"].tolist() == [81, 161, 242, 322, 403]  # the whole budget, as evenly as can be
+    assert found["env_steps"].tolist() == found["update"].tolist()
+    for name in ("curve", "metrics/error", "metrics/q_value", "stats/episodes", "stats/total_length"):
+        assert found[name].shape == (2, 3, WINDOWS), name
+    assert found["score"].tolist() == [point["per_seed"] for point in summary["points"]]
+    expected = np.full((2, 3, WINDOWS), np.nan)
+    ended = found["stats/episodes"] > 0
+    expected[ended] = (found["stats/total_return"][ended] / found["stats/episodes"][ended]).astype(np.float64)
+    np.testing.assert_allclose(found["curve"], expected, rtol=1e-6)
+    assert ended.any()
+
+
+def test_what_is_printed(whole, whole_ppo):
+    lines = whole[2].splitlines()
+    assert lines[0] == "compiling"
+    assert "training" in lines
+    assert lines[-2] == "scoring"
+    assert lines[-1].startswith("tabular/q_learning/CliffWalking: IQM of the episode return -")
+    assert "target -13 not reached" in lines[-1]
+    assert len(whole_ppo[2].splitlines()) == 1  # quiet
+
+
+def test_finished_is_left_alone(whole):
+    folder, summary, _ = whole
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.name != "lock"}
+    assert resume(folder) == (summary, f"{folder} is finished: there is nothing to do\n")
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.name != "lock"} == before
+
+
+def test_restored_as_it_was(whole):
+    trained = runner.restore(whole[0])
+    assert trained.request == LEARNING
+    assert trained.bound.num_updates == 403
+    assert trained.state.algorithm.q_values.shape == (6, 48, 4)
+    assert trained.hypers.learning_rate.tolist() == np.float32([0.5] * 3 + [0.1] * 3).tolist()
+    assert (jax.random.key_data(trained.keys[0]) == jax.random.key_data(trained.keys[3])).all()
+
+
+def test_interrupted_and_resumed_is_the_same_run(whole, interrupted):
+    assert [path.name for path in (interrupted / "checkpoint" / "0").iterdir()] == ["242"]
+    with pytest.raises(FolderError, match="not finished: resume it first"):
+        runner.restore(interrupted)
+    summary, printed = resume(interrupted)
+    assert_same_run(whole[0], interrupted)
+    assert [point["iqm"] for point in summary["points"]] == [point["iqm"] for point in whole[1]["points"]]
+    assert "242 of" not in printed
+    saved = lanes.spread(request.read(interrupted), devices.choose("auto", 6)).finished(interrupted, 0)
+    assert summary["run_seconds"] == pytest.approx(saved.seconds["run"], abs=0.5)
+
+
+def test_a_second_interrupt_aborts():
+    said = []
+    with training.Interrupts(said.append) as interrupts:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert interrupts.asked
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    assert len(said) == 1
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+KILLED = """
+import os, pathlib, signal, sys
+import jax
+jax.config.update("jax_num_cpu_devices", 2)
+jax.config.update("jax_disable_most_optimizations", True)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+from rich.console import Console
+from rlgen.lab import checkpoints, request, runner
+folder = pathlib.Path(sys.argv[1])
+write = checkpoints._write
+def dying(home, leaves, seconds):
+    write(home, leaves, seconds)
+    if home.name.startswith("4"):
+        (home / "manifest.json").write_text("{")
+        os.kill(os.getpid(), signal.SIGKILL)
+checkpoints._write = dying
+runner.run(request.Request(**eval(sys.argv[2])), folder, Console())
+"""
+
+
+def test_killed_and_resumed_is_the_same_run(whole_ppo, cache, tmp_path):
+    folder = tmp_path / "run"
+    asked = repr(dataclasses.asdict(PPO))
+    environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(cache)}
+    ended = subprocess.run(
+        [sys.executable, "-c", KILLED, str(folder), asked], env=environment, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == -signal.SIGKILL, ended.stderr
+    assert {path.name for path in (folder / "checkpoint" / "0").iterdir()} == {"2", "4.partial"}
+    assert not (folder / "summary.json").exists()
+    resume(folder)
+    assert_same_run(whole_ppo[0], folder)
+
+
+def test_a_damaged_checkpoint_is_named(interrupted):
+    path = checkpoints.latest(interrupted, 0)
+    assert path is not None
+    victim = max(
+        (file for file in (path / "arrays").rglob("*") if file.is_file()), key=lambda file: file.stat().st_size
+    )
+    victim.write_bytes(victim.read_bytes()[:-1])
+    with pytest.raises(CheckpointError, match=f"{path} is damaged: .*{victim.name}"):
+        resume(interrupted)
+    path.rename(path.with_name("243"))
+    with pytest.raises(CheckpointError, match="243 is of another run"):
+        resume(interrupted)
+
+
+def edited(**changes):
+    return lambda content: {**content, **changes}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (edited(format=2), "has the format 2; this version reads 1"),
+        (edited(request={}), "is damaged: .*missing or unknown"),
+        (edited(resolved={}), "is damaged, or the catalogue has changed since: experiment, steps"),
+        (lambda content: content | {"request": content["request"] | {"seeds": "3"}}, "is damaged, .*seeds=3"),
+        (lambda content: content | {"request": content["request"] | {"seeds": 4, "grid": "no"}}, "is damaged, .*'no'"),
+        (lambda content: content | {"request": content["request"] | {"steps": 404}}, "num_updates"),
+        (lambda content: [content], "is damaged: it holds no object"),
+        (None, "is damaged: Expecting"),
+    ],
+)
+def test_a_damaged_request_is_named(whole, tmp_path, change, message):
+    text = (whole[0] / "config.json").read_text()
+    damaged = json.dumps(change(json.loads(text))) if change else text[: len(text) // 2]
+    (tmp_path / "config.json").write_text(damaged)
+    with pytest.raises(FolderError, match=rf"config\.json.*{message}"):
+        resume(tmp_path)
+
+
+def test_a_request_survives_its_file(tmp_path):
+    made = request.plan(dataclasses.replace(LEARNING, settings=("hypers.epsilon_start=0.3",), chunk=2, devices=2))
+    request.write(tmp_path, made)
+    found = request.read(tmp_path)
+    assert (found.request, found.points, found.axes) == (made.request, made.points, made.axes)
+    assert json.loads((tmp_path / "config.json").read_text())["versions"]["jax"] == jax.__version__
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"experiment": "ppo/CartPol"}, None),
+        ({"experiment": "ppo/CatPole"}, "did you mean policy/ppo/CartPole-v1"),
+        ({"seeds": 0}, "seeds=0 is impossible"),
+        ({"steps": 3}, "3 steps are fewer than one update's"),
+        ({"devices": 99}, "99 devices asked for"),
+        ({"seed": -1}, "seed=-1 is impossible"),
+        ({"stall_seconds": math.nan}, "stall_seconds=nan is impossible"),
+        ({"windows": 2.5}, "windows=2.5 is impossible"),
+        ({"settings": ("config.num_envs=no",)}, "a whole number is needed"),
+    ],
+)
+def test_impossible_requests(tmp_path, changes, message):
+    if message is None:
+        assert request.plan(dataclasses.replace(PPO, **changes)).experiment.name == PPO.experiment
+        return
+    with pytest.raises(UsageError, match=message):
+        run(dataclasses.replace(PPO, **changes), tmp_path)
+    assert not (tmp_path / "config.json").exists()
+
+
+def test_two_sweeps_into_one_folder(whole, tmp_path):
+    with pytest.raises(FolderError, match="already holds a run"):
+        run(LEARNING, whole[0])
+    (tmp_path / "lock").write_text("999999999\n")  # of a process that is gone
+    with folders.hold(tmp_path, new=True):
+        for start in (lambda: run(LEARNING, tmp_path), lambda: resume(tmp_path)):
+            (tmp_path / "config.json").write_text("{}")
+            with pytest.raises(FolderError, match=f"in use by process {os.getpid()}"):
+                start()
+    with pytest.raises(FolderError, match="holds no run"):
+        resume(tmp_path / "nowhere")
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_new_folders_do_not_collide(tmp_path):
+    made = [folders.default("a/b/c", tmp_path) for _ in range(3)]
+    assert len(set(made)) == 3
+    assert {folder.parent for folder in made} == {tmp_path / "a_b_c"}
+
+
+def test_a_full_disk_stops_the_run_and_it_can_be_resumed(whole, tmp_path, monkeypatch):
+    write, calls = checkpoints._write, []
+
+    def full(home, leaves, seconds):
+        calls.append(home)
+        if len(calls) == 3:
+            raise OSError(28, "No space left on device")
+        write(home, leaves, seconds)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "_write", full)
+        with pytest.raises(CheckpointError, match=r"242 could not be written: the disk is full; .*161 is kept"):
+            run(LEARNING, tmp_path)
+    resume(tmp_path)
+    assert_same_run(whole[0], tmp_path)
+
+
+def test_a_stalled_device_is_reported(whole, tmp_path, monkeypatch):
+    wait, stop = devices.wait, threading.Event()
+
+    def stalled(tree):
+        if isinstance(tree, tuple) and isinstance(tree[-1], training.Report):
+            stop.wait()
+        return wait(tree)
+
+    monkeypatch.setattr(devices, "wait", stalled)
+    begun = time.monotonic()
+    with pytest.raises(StalledDevice, match=r"updates 0 to 81 on cpu 0, cpu 1 .* 2 s; .*jaxlib 0\.10 is known to stop"):
+        run(dataclasses.replace(LEARNING, stall_seconds=2.0), tmp_path)
+    assert time.monotonic() - begun < 60
+    stop.set()
+
+
+def test_a_seed_that_diverges_leaves_its_neighbours_alone(whole, tmp_path):
+    summary, printed = run(dataclasses.replace(LEARNING, grid=("hypers.learning_rate=0.5,1e30",)), tmp_path)
+    good, bad = summary["points"]
+    assert good == whole[1]["points"][0]
+    assert (bad["diverged_seeds"], bad["per_seed"], bad["iqm"], bad["ci95"]) == (
+        [0, 1, 2],
+        [None] * 3,
+        None,
+        [None] * 2,
+    )
+    assert "seed 1 at learning_rate=1e+30 diverged within updates 0 to 81" in printed
+    assert "3 runs diverged" in printed
+    first, second = metrics(whole[0]), metrics(tmp_path)
+    for name in first:
+        if first[name].ndim > 1:
+            assert bits(first[name][0]) == bits(second[name][0]), name
+    assert np.isnan(second["curve"][1]).all()
+    json.loads((tmp_path / "summary.json").read_text(), parse_constant=pytest.fail)
+
+
+def test_groups_of_lanes_are_the_same_run(whole, tmp_path, monkeypatch):
+    stopped = dataclasses.replace(LEARNING, chunk=4, tensorboard=True)
+    train, asked = training._train_group, []
+
+    def interrupting(work, *args):
+        asked.append(len(work.lanes.groups))
+        work.interrupts.asked = len(asked) == 2
+        train(work, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "_train_group", interrupting)
+        with pytest.raises(Interrupted):
+            run(stopped, tmp_path)
+    assert asked == [2, 2]
+    assert sorted(path.name for path in (tmp_path / "checkpoint").glob("*/*")) == ["403", "81"]
+    summary, _ = resume(tmp_path)
+    assert_same_run(whole[0], tmp_path)
+    assert summary["points"] == whole[1]["points"]
+    assert any(path.name.startswith("events") for path in (tmp_path / "tensorboard").iterdir())
+
+
+@pytest.mark.parametrize(("flag", "library"), [("tensorboard", "tensorboardX"), ("wandb", "wandb")])
+def test_a_missing_logger_names_its_extra(tmp_path, monkeypatch, flag, library):
+    monkeypatch.setitem(sys.modules, library, None)
+    made = request.plan(dataclasses.replace(LEARNING, **{flag: True}))
+    from rlgen.lab import logging
+
+    with contextlib.ExitStack() as stack, pytest.raises(UsageError, match=rf"pip install 'rlgen\[{flag}\]'"):
+        logging.start(made, tmp_path, None, stack)
+
+
+def test_a_terminal_gets_one_live_line():
+    console = Console(file=io.StringIO(), force_terminal=True, width=120)
+    with progress.Progress(console, total=10, quiet=False) as shown:
+        shown.phase("compiling")
+        shown.phase("training", 2)
+        shown.update(5, 3000, 12.5)
+        shown.say("seed 1 diverged")
+        shown._bar.refresh()
+    text = console.file.getvalue()
+    for part in ("compiling", "training", "5/10", "12.5", "seed 1 diverged", "steps/s"):
+        assert part in text
