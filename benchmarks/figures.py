@@ -23,10 +23,10 @@ def write() -> list[Path]:
             path,
             content["env_steps"],
             {f"{summary['seeds']} seeds": np.array(content["curve"], float)},
-            xlabel="steps a seed",
             ylabel=summary["metric"],
             title=summary["experiment"],
             target=plots.Target(target["value"], target["source"]) if target else None,
+            higher_is_better=target is None or target["direction"] == "max",
         )
         paths.append(path)
     return paths

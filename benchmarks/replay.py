@@ -58,7 +58,9 @@ def run(seeds: int, repeats: int) -> None:
     buffer = flashbax.make_flat_buffer(
         max_length=CAPACITY, min_length=1, sample_batch_size=BATCH_SIZE, add_sequences=False, add_batch_size=NUM_ENVS
     )
-    flat = buffer.init({"obs": jnp.zeros(4), "reward": jnp.float32(0), "action": jnp.int32(0), "done": jnp.bool_(False)})
+    flat = buffer.init(
+        {"obs": jnp.zeros(4), "reward": jnp.float32(0), "action": jnp.int32(0), "done": jnp.bool_(False)}
+    )
     sides = {"rlgen": (ours, ring), "flashbax": (functools.partial(theirs, buffer=buffer), flat)}
     programs, states, times = {}, {}, {name: [] for name in sides}
     for name, (function, state) in sides.items():

@@ -34,16 +34,12 @@ _DQN = (
     "DQN CartPole-v1, 10 environments, one gradient step of batch 128 every 10 steps, ring of 10 000, 120-84 ReLU,"
     " 500 000 steps a seed"
 )
-_PUREJAXRL_DQN = {
-    "config": {"warm_up": 10_000, "error": "squared"},
-    "hypers": {"learning_rate": 2.5e-4, "max_grad_norm": 1e9},
-}
 
 ROWS = (
     Row("ppo_cartpole_1_seed", "policy/ppo/CartPole-v1", {"seeds": 1}, ("ppo", {"seeds": 1}), _PPO),
     Row("ppo_cartpole_16_seeds", "policy/ppo/CartPole-v1", {"seeds": 16}, ("ppo", {"seeds": 16}), _PPO),
-    Row("dqn_cartpole_1_seed", "value/dqn/CartPole-v1", {"seeds": 1, **_PUREJAXRL_DQN}, ("dqn", {"seeds": 1}), _DQN),
-    Row("dqn_cartpole_16_seeds", "value/dqn/CartPole-v1", {"seeds": 16, **_PUREJAXRL_DQN}, ("dqn", {"seeds": 16}), _DQN),
+    Row("dqn_cartpole_1_seed", "value/dqn/CartPole-v1", {"seeds": 1}, ("dqn", {"seeds": 1}), _DQN),
+    Row("dqn_cartpole_16_seeds", "value/dqn/CartPole-v1", {"seeds": 16}, ("dqn", {"seeds": 16}), _DQN),
 )
 
 

@@ -71,7 +71,10 @@ def speed() -> str:
             ]
         )
     head = ["work", "rlgen steps/s", "purejaxrl steps/s", "ratio", "compile s", "peak MB", "return at the end"]
-    parts += ["Medians of alternating runs in processes of their own; pairs are rlgen / purejaxrl.\n", _table(head, rows)]
+    parts += [
+        "Medians of alternating runs in processes of their own; pairs are rlgen / purejaxrl.\n",
+        _table(head, rows),
+    ]
     for result in (result for result in results if "microseconds" in result):
         taken = result["microseconds"]
         parts.append(

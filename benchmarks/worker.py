@@ -1,4 +1,6 @@
-"""Times one experiment of the catalogue in a process of its own and prints one line of JSON::
+"""Times one experiment of the catalogue in a process of its own and prints one line of JSON.
+
+Run it as::
 
     JAX_NUM_CPU_DEVICES=2 python -m benchmarks.worker policy/ppo/CartPole-v1 '{"seeds": 16}'
 

@@ -111,6 +111,11 @@ class Discrete:
         """Shape of one element: a scalar."""
         return ()
 
+    @property
+    def dtype(self) -> str:
+        """Name of the dtype of an element."""
+        return "int32"
+
 
 @dataclasses.dataclass(frozen=True)
 class Box:

@@ -4,8 +4,8 @@ Run by a Python that has jax, flax, optax, distrax, flashbax and gymnax 0.0.8::
 
     python benchmarks/peers/purejaxrl.py CHECKOUT ppo '{"seeds": 16}'
 
-It prints one line of JSON.  Modules that purejaxrl imports but a timing does not need (brax, navix, wandb) are replaced by
-mocks, and `jax.tree_map`, which jax has removed, by its new name.
+It prints one line of JSON.  Modules that purejaxrl imports but a timing does not need (brax, navix, wandb) are
+replaced by mocks, and `jax.tree_map`, which jax has removed, by its new name.
 """
 
 import contextlib

@@ -120,7 +120,7 @@ class VAE(nn.Module):
         latent = mean + jnp.exp(log_std) * jax.random.normal(key, mean.shape)
         likelihood = distributions.bernoulli(self.decoder(latent), num_event_axes=len(self.image_shape))
         divergence = 0.5 * (jnp.square(mean) + jnp.exp(2 * log_std) - 1 - 2 * log_std).sum(-1)
-        return -likelihood.log_prob(image), divergence
+        return jnp.negative(likelihood.log_prob(image)), divergence
 
     def decode(self, latent: Array) -> Array:
         """Gives the probability of each pixel, `[M, H, W, C]`, from latents `[M, Z]`."""

@@ -49,7 +49,7 @@ class Config:
     batch_size: int = 128
     capacity: int = 10_000
     warm_up: int = 1_000
-    target_period: int = 50
+    target_period: int = 500
     double: bool = False
     error: str = "huber"
     network: str = "mlp"
@@ -170,7 +170,8 @@ def init(key: Key, hypers: Hypers, *, network: QNetwork) -> State:
     params = network.init(key, obs[None])
     example = Transition(obs, jnp.int32(0), jnp.float32(0), obs, jnp.bool_(False), jnp.bool_(False), {})
     ring = replay.init(example, capacity=config.capacity, num_envs=config.num_envs, num_rows=config.rollout_length)
-    return State(Learner(params, params, optimiser(hypers).init(params)), ring)
+    target = jax.tree.map(jnp.copy, params)  # two names for one buffer could not be donated
+    return State(Learner(params, target, optimiser(hypers).init(params)), ring)
 
 
 def update(key: Key, step: Array, state: State, batch: Transition, hypers: Hypers, *, network: QNetwork):
@@ -190,7 +191,8 @@ def update(key: Key, step: Array, state: State, batch: Transition, hypers: Hyper
         return learner, Metrics(*(jnp.float32(0),) * 3)
 
     # Both conditions depend on `step` alone, so they stay branches under a sweep.
-    learner, metrics = lax.cond(rows * config.num_envs > config.warm_up, steps, wait, state.learner)
+    warm = -(-config.warm_up // (config.num_envs * config.rollout_length))
+    learner, metrics = lax.cond(step + 1 >= warm, steps, wait, state.learner)
     target = lax.cond(
         (step + 1) % config.target_period == 0,
         lambda: optax.incremental_update(learner.params, learner.target, hypers.tau),

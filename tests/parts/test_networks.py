@@ -48,7 +48,12 @@ def test_mlp_has_orthogonal_weights_and_an_activation_after_each_layer():
 
 @pytest.mark.parametrize(
     ("kind", "space", "shape"),
-    [("mlp", Discrete(3), (3,)), ("mlp", Box((4,)), (4,)), ("mlp", Box((6, 5, 2)), (6, 5, 2)), ("cnn", Box((6, 5, 2)), (6, 5, 2))],
+    [
+        ("mlp", Discrete(3), (3,)),
+        ("mlp", Box((4,)), (4,)),
+        ("mlp", Box((6, 5, 2)), (6, 5, 2)),
+        ("cnn", Box((6, 5, 2)), (6, 5, 2)),
+    ],
 )
 def test_torso_reads_observations_of_any_batch_shape(kind, space, shape):
     net = networks.torso(kind, (7, 5), "relu", space)

@@ -72,7 +72,9 @@ def test_sampling_is_uniform_over_what_is_filled():
 
 def index_ranks(step_axis):
     """Ranks of the indices at which a vmapped write goes into the ring; 1 where one index serves all lanes."""
-    storage, batch = (jax.tree.map(lambda leaf: jnp.stack([leaf] * 3), tree) for tree in (empty(12, 2, 2), rows_of(0, 2, 2)))
+    storage, batch = (
+        jax.tree.map(lambda leaf: jnp.stack([leaf] * 3), tree) for tree in (empty(12, 2, 2), rows_of(0, 2, 2))
+    )
     step = jnp.zeros(3, jnp.int32) if step_axis == 0 else jnp.int32(0)
     program = jax.make_jaxpr(jax.vmap(replay.add, in_axes=(0, step_axis, 0)))(storage, step, batch)
     return [equation.invars[1].aval.ndim for equation in program.eqns if equation.primitive.name == "scatter"]

@@ -1,0 +1,124 @@
+"""`scripts/new_algorithm` on a copy of the project."""
+
+import ast
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+CATALOGUE = "rlgen/experiments/catalogue.py"
+
+
+@pytest.fixture
+def copy(tmp_path):
+    ignore = shutil.ignore_patterns("__pycache__")
+    for folder in ("rlgen", "scripts"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=ignore)
+    (tmp_path / "tests").mkdir()
+    for name in ("pyproject.toml", "tests/conftest.py", "tests/test_contract.py"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    return tmp_path
+
+
+def run(copy, *command):
+    environment = {**os.environ, "PYTHONPATH": str(copy), "JAX_PLATFORMS": "cpu", "PYTHONDONTWRITEBYTECODE": "1"}
+    return subprocess.run([sys.executable, *command], cwd=copy, env=environment, capture_output=True, text=True)
+
+
+def new(copy, family, name):
+    return run(copy, "scripts/new_algorithm.py", family, name)
+
+
+def contents(copy):
+    return {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("family", "name", "row"),
+    [
+        ("value", "soft_q", "value/soft_q/CartPole-v1"),
+        ("tabular", "sarsa", "tabular/sarsa/CliffWalking"),
+        ("generative", "a" * 30, f"generative/{'a' * 30}/digits"),
+        ("multiagent", "vdn2", "multiagent/vdn2/CartPole-v1"),
+    ],
+)
+def test_writes_a_module_a_test_and_a_row_that_lint_clean(copy, family, name, row):
+    before = contents(copy)
+    result = new(copy, family, name)
+    assert result.returncode == 0, result.stderr
+    written = {str(path.relative_to(copy)) for path, text in contents(copy).items() if before.get(path) != text}
+    package = {f"rlgen/{family}/__init__.py"} - {str(path.relative_to(copy)) for path in before}
+    assert written == {f"rlgen/{family}/{name}.py", f"tests/{family}/test_{name}.py", CATALOGUE} | package
+    assert set(result.stdout.splitlines()[:-1]) == written
+    for tool in (("check",), ("format", "--check")):
+        lint = run(copy, "-m", "ruff", *tool, "--no-cache", *sorted(written))
+        assert lint.returncode == 0, lint.stdout
+    assert f'name="{row}"' in (copy / CATALOGUE).read_text()
+
+
+def test_file_follows_the_order_of_an_algorithm(copy):
+    new(copy, "value", "soft_q")
+    names = [
+        node.name
+        for node in ast.parse((copy / "rlgen/value/soft_q.py").read_text()).body
+        if isinstance(node, ast.ClassDef | ast.FunctionDef)
+    ]
+    order = "Config Hypers Learner State Metrics optimiser loss learn init update policy build"
+    assert names == order.split()
+
+
+def test_two_in_a_row_leave_every_other_row_and_import_alone(copy):
+    before = (copy / CATALOGUE).read_text().splitlines()
+    assert new(copy, "value", "soft_q").returncode == new(copy, "value", "averaged").returncode == 0
+    after = (copy / CATALOGUE).read_text().splitlines()
+    assert [line for line in before if line not in after] == ["from rlgen.value import dqn"]
+    assert "from rlgen.value import averaged, dqn, soft_q" in after
+
+
+def test_laws_stay_red_until_it_is_filled_in(copy):
+    new(copy, "value", "soft_q")
+    command = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "soft_q", "-W", "default", "tests")
+    result = run(copy, *command)
+    assert result.returncode == 1, result.stdout + result.stderr
+    red = [line for line in result.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
+    for law in ("test_3", "test_9", "test_14", "test_solves_a_task", "test_learn_agrees"):
+        assert any(law in line for line in red), (law, result.stdout)
+    assert "NotImplementedError: soft_q:" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("family", "name", "why"),
+    [
+        ("values", "soft_q", "no family is called 'values'"),
+        ("value", "SoftQ", "no module name"),
+        ("value", "soft-q", "no module name"),
+        ("value", "2q", "no module name"),
+        ("value", "../q", "no module name"),
+        ("value", "lambda", "no module name"),
+        ("value", "a" * 31, "no module name"),
+        ("value", "dqn", "exists already"),
+        ("policy", "dqn", "means something else"),
+        ("value", "grid", "means something else"),
+        ("value", "functools", "means something else"),
+    ],
+)
+def test_refuses_and_writes_nothing(copy, family, name, why):
+    before = contents(copy)
+    result = new(copy, family, name)
+    assert result.returncode == 1
+    assert why in result.stderr
+    assert "Traceback" not in result.stderr
+    assert contents(copy) == before
+
+
+def test_refuses_a_catalogue_without_its_table(copy):
+    catalogue = copy / CATALOGUE
+    catalogue.write_text(catalogue.read_text().replace("_ROWS", "_LINES"))
+    result = new(copy, "value", "soft_q")
+    assert result.returncode == 1
+    assert "_ROWS" in result.stderr
+    assert not (copy / "rlgen/value/soft_q.py").exists()
