@@ -49,6 +49,7 @@ def measure(row: Experiment, bound: Bound, seeds: int, devices: int) -> dict[str
     start = time.perf_counter()
     compiled = lowered.compile()
     compile_seconds = time.perf_counter() - start
+    memory = compiled.memory_analysis()
 
     start = time.perf_counter()
     state, _ = compiled(data, keys, jnp.int32(0), jnp.int32(tail), state, hypers)
@@ -61,7 +62,7 @@ def measure(row: Experiment, bound: Bound, seeds: int, devices: int) -> dict[str
         "steps_per_second": seeds * bound.num_updates * bound.steps_per_update / run_seconds,
         "final_return": float(np.median(row.task.curve(report))),
         "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-        "temporary_mb": compiled.memory_analysis().temp_size_in_bytes / 2**20,
+        "temporary_mb": memory.temp_size_in_bytes / 2**20 if memory else None,
         "jax": jax.__version__,
     }
 

@@ -34,8 +34,8 @@ class Sweep(NamedTuple):
             given state is donated: its buffers are reused and must not be read again.
     """
 
-    init: Callable[..., Any]
-    advance: Callable[..., tuple[Any, train.Report]]
+    init: jax.stages.Wrapped
+    advance: jax.stages.Wrapped
 
 
 def points(hypers: Any, grid: Mapping[str, Sequence[float]]) -> list[Any]:

@@ -15,17 +15,20 @@ def probe():
     """All discrete probes as one, so that an algorithm compiles once to learn from them all.
 
     Situations 0 and 1 are one step, where action 0 and action 1 earn 1 and the other one −1; 2, 3 and 4 follow each
-    other with reward 1 and then terminate; 5 goes on for ever with reward 1 and is cut after four steps.
+    other and then terminate, with reward 1 but for action 0 in situation 3, which earns −1; 5 goes on for ever with
+    reward 1 and is cut after four steps.
     """
     # Imported late: gymnax starts jax's backend.
     import jax.numpy as jnp
 
     from rlgen.envs import probes
 
+    wrong = jnp.array([1, 0, -1, 0, -1, -1])  # the action that earns −1
+
     def reward(situation, action):
-        return jnp.where((situation < 2) & (action != situation), -1.0, 1.0)
+        return jnp.where(action == wrong[situation], -1.0, 1.0)
 
     table = probes.Table(
-        (-1.0, -0.6, -0.2, 0.2, 0.6, 1.0), (0, 1, 2, 5), (-1, -1, 3, 4, -1, 5), reward, (0, 1, 0, 0, 0, 0)
+        (-1.0, -0.6, -0.2, 0.2, 0.6, 1.0), (0, 1, 2, 5), (-1, -1, 3, 4, -1, 5), reward, (0, 1, 0, 1, 0, 0)
     )
     return probes.Probe("Everything", table, tabular=True, max_steps=4)

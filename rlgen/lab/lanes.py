@@ -158,14 +158,13 @@ def load_data(experiment: Experiment) -> Data | tuple[()]:
 def compile_training(lanes: Lanes) -> Programs:
     """Compiles what trains a group, ahead of time."""
     keys, hypers = lanes.inputs(0)
-    functions: Any = lanes.sweep  # jitted, which their type does not say
     begun = time.perf_counter()
-    init = functions.init.lower(lanes.data, keys, hypers).compile()
+    init = lanes.sweep.init.lower(lanes.data, keys, hypers).compile()
     state = jax.eval_shape(lanes.sweep.init, lanes.data, keys, hypers)
     shardings = init.output_shardings
     state = jax.tree.map(lambda leaf, at: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=at), state, shardings)
     start, stop = np.int32(0), np.int32(1)
-    advance = functions.advance.lower(lanes.data, keys, start, stop, state, hypers).compile()
+    advance = lanes.sweep.advance.lower(lanes.data, keys, start, stop, state, hypers).compile()
     return Programs(init, advance, time.perf_counter() - begun)
 
 

@@ -100,7 +100,7 @@ def test_target_moves_once_a_period_by_its_share(tau):
 
 
 def test_learning_waits_for_the_warm_up():
-    algorithm = dqn.build(SPEC, dqn.Config(**{**SMALL.__dict__, "warm_up": 4}))
+    algorithm = dqn.build(SPEC, dqn.Config(**{**SMALL.__dict__, "warm_up": 5}))
     update = jax.jit(algorithm.update)
     state = first = algorithm.init(jax.random.key(0), HYPERS)
     learned = []
@@ -112,7 +112,7 @@ def test_learning_waits_for_the_warm_up():
             )
         )
         assert bool(metrics.error > 0) == learned[-1]
-    assert learned == [False, False, True, True]  # two transitions an update: 2, 4, 6, 8
+    assert learned == [False, False, True, True]  # 2, 4, 6 and 8 transitions gathered
 
 
 def test_policy_is_greedy_or_explores_by_its_schedule():
