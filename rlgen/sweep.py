@@ -116,8 +116,19 @@ def spread(function: Callable[..., Any], devices: Mesh, batched: Sequence[bool])
         A function of the same arguments, not jitted, whose results have a lane axis.
     """
     vmapped = jax.vmap(function, in_axes=tuple(0 if axis else None for axis in batched))
+
+    def on_device(*args):
+        lanes = next(jax.tree.leaves(arg)[0].shape[0] for arg, axis in zip(args, batched, strict=True) if axis)
+        if lanes > 1:
+            return vmapped(*args)
+        # A batch of one is slower than no batch: XLA's CPU backend has faster products for plain matrices.
+        alone = [
+            jax.tree.map(lambda leaf: leaf[0], arg) if axis else arg for arg, axis in zip(args, batched, strict=True)
+        ]
+        return jax.tree.map(lambda leaf: leaf[None], function(*alone))
+
     specs = tuple(_LANES if axis else _REPLICATED for axis in batched)
-    return jax.shard_map(vmapped, mesh=devices, in_specs=specs, out_specs=_LANES, check_vma=False)
+    return jax.shard_map(on_device, mesh=devices, in_specs=specs, out_specs=_LANES, check_vma=False)
 
 
 def build(make_run: Callable[[Any], train.Run], devices: Mesh) -> Sweep:
