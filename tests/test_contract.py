@@ -149,8 +149,7 @@ def test_1_arguments_have_their_names_and_order(subject):
     assert inspect.signature(algorithm.policy).parameters["explore"].kind is inspect.Parameter.KEYWORD_ONLY
     source = subject.row.task.source(config, subject.data)
     assert positional(source.init) == ["key", "policy"]
-    first, second, _, last = positional(source.next)
-    assert (first, second, last) == ("key", "step", "policy")
+    assert positional(source.next) == ["key", "step", "state", "policy"]
 
     def outputs(key, hypers, inputs, explore):
         policy = algorithm.policy(jnp.int32(0), algorithm.init(key, hypers), hypers, explore=explore)

@@ -33,12 +33,12 @@ class Returns(NamedTuple):
 
 
 def moments(shape: tuple[int, ...] = ()) -> Moments:
-    """Starts with mean 0 and variance 1, which count for almost nothing."""
-    return Moments(jnp.zeros(shape), jnp.ones(shape), jnp.float32(1e-4))
+    """Starts with mean 0 and variance 1, which hold until there is data and count for nothing then."""
+    return Moments(jnp.zeros(shape), jnp.ones(shape), jnp.float32(0))
 
 
 def merge(old: Moments, batch: Array) -> Moments:
-    """Takes in a batch.
+    """Takes in a batch, which is not empty.
 
     Args:
         old: moments of `[*shape]`.

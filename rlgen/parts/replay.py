@@ -1,8 +1,8 @@
 """Uniform experience replay in a ring, updated in place.
 
 The ring holds rows of `B` environments in time order, and the row to write follows from `step` alone.  `step` is no
-part of a sweep's batch, so the write stays one slice update at a scalar index however many seeds are vmapped; an
-index kept in the state would become a scatter over the whole buffer.
+part of a sweep's batch, so however many seeds are vmapped there is one index for all of them and the write stays in
+place; an index kept in the state would become one index a seed and a scatter over the whole buffer.
 
 Shape legend: `R` rows of the ring, `T` rows added at a time, `B` environments, `M` examples sampled.
 """

@@ -271,7 +271,12 @@ def build(spec: Spec, config: Config) -> Algorithm:
 
     Returns:
         The algorithm; its batches are rollouts `[T, B]` of `Transition`.
+
+    Raises:
+        ValueError: if discrete observations are to be normalised.
     """
+    if config.normalise_observations and not isinstance(spec.observation, Box):
+        raise ValueError(f"config.normalise_observations has no meaning for observations in {spec.observation}")
     network = ActorCritic(spec, config)
     return Algorithm(
         init=functools.partial(init, network=network),

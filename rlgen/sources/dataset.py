@@ -20,8 +20,8 @@ def init(key: Key, policy: Policy, *, num_examples: int) -> Array:
     return jax.random.permutation(key, jnp.arange(num_examples, dtype=jnp.int32))
 
 
-def next_batch(key: Key, step: Array, order: Array, policy: Policy, *, data: Tree, shape: tuple[int, int]):
-    """Takes the next `K × B` examples of the epoch.  The key is consumed.
+def next_batch(key: Key, step: Array, state: Array, policy: Policy, *, data: Tree, shape: tuple[int, int]):
+    """Takes the next `K × B` examples of the epoch, whose order is the state.  The key is consumed.
 
     Returns:
         `(order, batch [K, B, ...], ())`.
@@ -29,9 +29,9 @@ def next_batch(key: Key, step: Array, order: Array, policy: Policy, *, data: Tre
     del policy
     num_batches, batch_size = shape
     size = num_batches * batch_size
-    position = step % (order.shape[0] // size)
+    position = step % (state.shape[0] // size)
     # `step` is no part of a sweep's batch, so this stays a branch and shuffles once an epoch.
-    order = lax.cond((position == 0) & (step > 0), lambda: jax.random.permutation(key, order), lambda: order)
+    order = lax.cond((position == 0) & (step > 0), lambda: jax.random.permutation(key, state), lambda: state)
     rows = lax.dynamic_slice_in_dim(order, position * size, size).reshape(shape)
     return order, jax.tree.map(lambda leaf: jnp.take(leaf, rows, axis=0), data), ()
 

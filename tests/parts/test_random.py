@@ -1,0 +1,46 @@
+"""The unrolled generator gives the numbers of jax's own, to the last bit."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from rlgen.parts import random
+
+SEEDS = (0, 1, 2**31 - 1)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda key: jax.random.key_data(jax.random.split(key, (3, 2))),
+        lambda key: jax.random.key_data(jax.random.fold_in(key, 7)),
+        lambda key: jax.random.key_data(jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(5))),
+        lambda key: jax.random.bits(key, (3, 5), "uint8"),
+        lambda key: jax.random.bits(key, (7,), "uint16"),
+        lambda key: jax.random.bits(key, (4, 3), "uint32"),
+        lambda key: jax.random.normal(key, (4, 3)),
+        lambda key: jax.random.permutation(key, 17),
+        lambda key: jax.vmap(lambda k: jax.random.uniform(k, (3,)))(jax.random.split(key, 4)),
+        lambda key: jax.random.randint(key, (), -3, 9),
+    ],
+    ids=["split", "fold_in", "vmapped fold_in", "8", "16", "32", "normal", "permutation", "vmap", "scalar"],
+)
+def test_bits_are_those_of_jax(function, seed):
+    ours, theirs = function(random.key(seed)), function(jax.random.key(seed))
+    assert ours.dtype == theirs.dtype
+    np.testing.assert_array_equal(ours, theirs)
+
+
+def test_no_loop_is_left():
+    def draw(key):
+        return jax.random.uniform(jax.random.split(key)[0], (2,))
+
+    assert "while" not in jax.jit(draw).lower(random.key(0)).as_text()
+    assert "while" in jax.jit(draw).lower(jax.random.key(0)).as_text()  # or the module is no longer needed
+
+
+def test_too_many_numbers_are_refused():
+    with pytest.raises(ValueError, match="at most 2³² numbers"):
+        jax.jit(lambda key: jax.random.bits(key, (2**16, 2**16), "uint32")).lower(random.key(0))
