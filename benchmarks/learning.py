@@ -36,7 +36,7 @@ def run(only: str, out: Path | None) -> None:
             if not fnmatch.fnmatch(name, only):
                 continue
             folder = (out or Path(scratch)) / name.replace("/", "_")
-            command = [sys.executable, "-m", "rlgen.lab.cli", "sweep", name, "--seeds", str(row.seeds)]
+            command = [str(Path(sys.executable).with_name("rlgen")), "sweep", name, "--seeds", str(row.seeds)]
             subprocess.run([*command, "--out", str(folder), "--quiet"], check=True)
             summary = json.loads((folder / "summary.json").read_text())
             content = {"summary": summary, **thin(folder), "machine": measure.machine()}

@@ -281,7 +281,3 @@ def _run(command: Any) -> int:
 def _complain(message: str) -> None:
     """Says what is wrong, on one line."""
     sys.stderr.write(f"rlgen: {' '.join(message.split())}\n")
-
-
-if __name__ == "__main__":
-    sys.exit(main())
