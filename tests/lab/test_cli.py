@@ -147,11 +147,11 @@ def test_a_sweep_fills_in_what_was_not_typed(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     asked = []
     monkeypatch.setattr(runner, "run", lambda *wanted: asked.append(wanted))
-    assert cli.main(["sweep", "Breakout"]) == 0
+    assert cli.main(["sweep", "Breakout-MinAtar-1M"]) == 0
     ((request, folder, _),) = asked
-    assert (request.seeds, request.steps, request.devices, request.grid) == (2, None, "auto", ())
+    assert (request.seeds, request.steps, request.devices, request.grid) == (8, None, "auto", ())
     assert folder.is_dir()
-    assert folder.parts[:2] == ("runs", "policy_ppo_Breakout-MinAtar")
+    assert folder.parts[:2] == ("runs", "policy_ppo_Breakout-MinAtar-1M")
 
 
 @pytest.mark.parametrize(
