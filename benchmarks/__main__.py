@@ -10,14 +10,15 @@ app = tyro.extras.SubcommandApp()
 
 
 @app.command(name="learning")
-def _learning(only: str = "*", out: Path | None = None) -> None:
+def _learning(only: str = "*", out: Path | None = None, seeds: int | None = None) -> None:
     """Run experiments of the catalogue at their full budget and keep their summaries.
 
     Args:
         only: pattern of experiment names.
         out: folder for the run folders; a temporary one if left out.
+        seeds: how many; those of each row if left out.
     """
-    learning.run(only, out)
+    learning.run(only, out, seeds)
 
 
 @app.command(name="speed")

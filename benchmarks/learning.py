@@ -24,19 +24,20 @@ def thin(folder: Path) -> dict[str, list]:
     return {"env_steps": steps[index].tolist(), "curve": values}
 
 
-def run(only: str, out: Path | None) -> None:
+def run(only: str, out: Path | None, seeds: int | None) -> None:
     """Sweeps every row whose name matches and saves what came of it.
 
     Args:
         only: pattern of names.
         out: where the run folders go; None for a temporary folder.
+        seeds: how many; None for those of each row.
     """
     with tempfile.TemporaryDirectory() as scratch:
         for name, row in catalogue.EXPERIMENTS.items():
             if not fnmatch.fnmatch(name, only):
                 continue
             folder = (out or Path(scratch)) / name.replace("/", "_")
-            command = [str(Path(sys.executable).with_name("rlgen")), "sweep", name, "--seeds", str(row.seeds)]
+            command = [str(Path(sys.executable).with_name("rlgen")), "sweep", name, "--seeds", str(seeds or row.seeds)]
             subprocess.run([*command, "--out", str(folder), "--quiet"], check=True)
             summary = json.loads((folder / "summary.json").read_text())
             content = {"summary": summary, **thin(folder), "machine": measure.machine()}
