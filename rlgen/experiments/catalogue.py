@@ -25,12 +25,8 @@ def _cliff() -> adapter.Environment:
     return adapter.make(grid.CliffWalking())
 
 
-def _world() -> adapter.Environment:
-    return adapter.make(grid.four_by_three())
-
-
 CARTPOLE_LIMIT = "the time limit of 500 steps bounds the return (gymnasium documentation, CartPole-v1)"
-PUREJAXRL = "purejaxrl's PPO, github.com/luchris429/purejaxrl, one seed run beside rlgen on gymnax 0.0.8"
+PUREJAXRL = "purejaxrl's PPO, github.com/luchris429/purejaxrl, one seed on two cores, gymnax 0.0.8"
 
 _TINY_PPO = {"num_envs": 4, "rollout_length": 8, "num_epochs": 2, "num_minibatches": 2, "hidden_sizes": (8,)}
 _TINY_DQN = {
@@ -42,6 +38,8 @@ _TINY_DQN = {
     "target_period": 2,
     "hidden_sizes": (8,),
 }
+
+_BREAKOUT = ppo.Config(num_envs=64, num_minibatches=8, activation="relu")  # one setting, two budgets
 
 _ROWS = (
     Experiment(
@@ -98,7 +96,7 @@ _ROWS = (
         name="policy/ppo/Breakout-MinAtar-1M",
         algorithm=ppo,
         task=_gymnax("Breakout-MinAtar", explore=True),
-        config=ppo.Config(num_envs=64, num_minibatches=8, activation="relu"),
+        config=_BREAKOUT,
         hypers=ppo.Hypers(learning_rate=5e-3),
         steps=1_000_000,
         seeds=8,
@@ -109,7 +107,7 @@ _ROWS = (
         name="policy/ppo/Breakout-MinAtar",
         algorithm=ppo,
         task=_gymnax("Breakout-MinAtar", explore=True),
-        config=ppo.Config(num_envs=64, num_minibatches=8, activation="relu"),
+        config=_BREAKOUT,
         hypers=ppo.Hypers(learning_rate=5e-3),
         steps=10_000_000,
         seeds=2,
