@@ -1,7 +1,8 @@
 """Grid worlds drawn as text, among them cliff walking and the 4x3 world.
 
-Sources: cliff walking is example 6.6 of Sutton and Barto, "Reinforcement Learning: An Introduction" (2018); the 4x3
-world is from Russell and Norvig, "Artificial Intelligence: A Modern Approach" (2010), chapter 17.
+Sources: cliff walking is example 6.6 and the maze example 8.1 of Sutton and Barto, "Reinforcement Learning: An
+Introduction" (2018); the 4x3 world is from Russell and Norvig, "Artificial Intelligence: A Modern Approach" (2010),
+chapter 17.
 
 A state is a cell, numbered along the rows from the top left, `row * columns + column`, walls included, so that an
 array over states reshapes to the picture.  Actions are 0 up, 1 right, 2 down, 3 left; a move into a wall or over the
@@ -30,7 +31,7 @@ from flax import struct
 from gymnax.environments import environment, spaces
 
 from rlgen.core import Array, Key
-from rlgen.envs.mdp import MDP, build
+from rlgen.envs.mdp import MDP, SparseMDP, build
 
 UP, RIGHT, DOWN, LEFT = range(4)
 MOVES = ((-1, 0), (0, 1), (1, 0), (0, -1))  # row and column, by direction
@@ -135,6 +136,31 @@ class GridWorld(environment.Environment[GridState, environment.EnvParams]):
             reward += probability * self._reward[:, direction]
         onward = np.where(self._restart[:, None], start, np.eye(self.num_states))
         return build(entered @ onward, reward, start, self.cell_terminal | self.cell_wall)
+
+    def sparse(self) -> SparseMDP:
+        """The process without its mostly empty `[S, A, S]`; otherwise as `mdp`.
+
+        Returns:
+            The process, `K` = 3 where moves slip and 1 where they do not.
+
+        Raises:
+            ValueError: if cells send back to one of several starts, which would be too many successors to list.
+        """
+        if self._restart.any() and len(self._starts) > 1:
+            raise ValueError("a cell that sends back to one of several starts has no sparse form")
+        turns = [(turn, probability) for turn, probability in self._turns if probability > 0]
+        probability = np.array([probability for _, probability in turns])
+        direction = (np.arange(self.num_actions)[:, None] + [turn for turn, _ in turns]) % self.num_actions  # [A, K]
+        onward = np.where(self._restart, self._starts[0], np.arange(self.num_states, dtype=np.int32))
+        start = np.zeros(self.num_states)
+        start[self._starts] = 1 / len(self._starts)
+        return SparseMDP(
+            successor=jnp.asarray(onward[self._entered][:, direction], jnp.int32),
+            probability=jnp.asarray(np.broadcast_to(probability, (1, self.num_actions, len(turns))), float),
+            reward=jnp.asarray((self._reward[:, direction] * probability).sum(-1), float),
+            start=jnp.asarray(start, float),
+            terminal=jnp.asarray(self.cell_terminal | self.cell_wall),
+        )
 
     def reset_env(self, key: Key, params: environment.EnvParams) -> tuple[Array, GridState]:
         """Puts the agent on a start; the key is consumed."""
@@ -248,6 +274,23 @@ def four_by_three(move_probability: float = 0.8, living_reward: float = -0.03) -
         S...
     """
     return GridWorld(layout, move_probability=move_probability, living_reward=living_reward, name="FourByThree")
+
+
+def dyna_maze() -> GridWorld:
+    """The maze of example 8.1 of Sutton and Barto: six rows of nine cells, +1 on the way into the goal.
+
+    Returns:
+        The environment; the shortest way takes 14 steps.
+    """
+    layout = """
+        .......#+
+        ..#....#.
+        S.#....#.
+        ..#......
+        .....#...
+        .........
+    """
+    return GridWorld(layout, name="DynaMaze")
 
 
 def _parse(layout: str, legend: Mapping[str, Cell]) -> tuple[tuple[str, ...], list[Cell]]:

@@ -5,7 +5,10 @@ Notation of Sutton and Barto, "Reinforcement Learning: An Introduction" (2018), 
 Departures: the reward of a state and action is its expectation over next states, all that a planner needs; an episode's
 end is a state that absorbs with zero reward, so its value is zero and a return needs no special case there.
 
-Shape legend: `S` states, `A` actions.
+A process too large for `[S, A, S]` is a `SparseMDP`, which lists the few states that an action may lead to.  Both kinds
+look ahead by `expected`, on which every planner stands.
+
+Shape legend: `S` states, `A` actions, `K` states that an action may lead to.
 """
 
 from typing import NamedTuple
@@ -23,6 +26,31 @@ class MDP(NamedTuple):
     reward: Array  # [S, A] expected reward of the step
     start: Array  # [S] probability of starting in each state; sums to one
     terminal: Array  # [S] bool: absorbs with zero reward
+
+
+class SparseMDP(NamedTuple):
+    """A finite process whose actions lead to few states; terminal ones lead to themselves with zero reward."""
+
+    successor: Array  # [S, A, K] int32
+    probability: Array  # [S, A, K] or [1, A, K] where it is the same in every state; sums to one over the last axis
+    reward: Array  # [S, A] expected reward of the step
+    start: Array  # [S]
+    terminal: Array  # [S] bool
+
+
+def expected(process: MDP | SparseMDP, values: Array) -> Array:
+    """The value of the state that follows, in expectation.
+
+    Args:
+        process: dense or sparse.
+        values: `[S]`.
+
+    Returns:
+        `Σ_s' P(s' | s, a) values(s')`, `[S, A]`.
+    """
+    if isinstance(process, SparseMDP):
+        return (process.probability * values[process.successor]).sum(-1)
+    return process.transition @ values
 
 
 def build(transition: np.ndarray, reward: np.ndarray, start: np.ndarray, terminal: np.ndarray) -> MDP:

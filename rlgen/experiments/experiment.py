@@ -50,6 +50,7 @@ class Experiment:
         seeds: how many seeds the target is stated for.
         target: what the IQM over seeds must reach, or None while no figure is known.
         tiny: fields of `config` that make the same program small enough to test.
+        grid: values by name of a hyperparameter, over whose product a sweep runs unless it is told otherwise.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Experiment:
     seeds: int = 16
     target: Target | None = None
     tiny: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    grid: Mapping[str, tuple[float, ...]] = dataclasses.field(default_factory=dict)
 
 
 class Bound(NamedTuple):
