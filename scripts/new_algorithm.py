@@ -1,4 +1,4 @@
-"""Starts a new algorithm: its file, its test and its row of the catalogue.
+"""Starts a new algorithm: its file, its test and its row among those of its family.
 
 All three are made from `scripts/skeleton`.  What they leave open raises `NotImplementedError`, so that the tests are
 red until it is written.
@@ -69,7 +69,7 @@ def kind_of(family: str) -> Kind:
         return Kind("digits", 'ImageTask("digits", (8, 8, 1))', "60_000", _EXAMPLES)
     if family == "tabular":
         return Kind("CliffWalking", "EnvTask(_cliff)", "50_000", _ROLLOUTS)
-    return Kind("CartPole-v1", '_gymnax("CartPole-v1")', "500_000", _ROLLOUTS)
+    return Kind("CartPole-v1", 'gymnax_task("CartPole-v1")', "500_000", _ROLLOUTS)
 
 
 def with_import(source: str, family: str, name: str) -> str:
@@ -83,7 +83,7 @@ def with_import(source: str, family: str, name: str) -> str:
     bound |= {alias.asname or alias.name for node in tree.body for alias in getattr(node, "names", ())}
     bound |= {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
     if name in bound:
-        raise RefusedError(f"{name!r} means something else in the catalogue already; choose another name")
+        raise RefusedError(f"{name!r} means something else among the rows already; choose another name")
     imports = [
         node for node in tree.body if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("rlgen.")
     ]
@@ -94,13 +94,13 @@ def with_import(source: str, family: str, name: str) -> str:
             return "".join(lines)
     before = [node for node in imports if (node.module or "") < f"rlgen.{family}"]
     if not before:
-        raise RefusedError("the catalogue imports nothing of rlgen that the new import could follow")
+        raise RefusedError("the rows import nothing of rlgen that the new import could follow")
     lines.insert(before[-1].end_lineno or 0, f"from rlgen.{family} import {name}\n")
     return "".join(lines)
 
 
 def with_row(source: str, row: str) -> str:
-    """Appends a row to the tuple `_ROWS` of a module.
+    """Appends a row to the tuple `ROWS` or `_ROWS` of a module.
 
     Raises:
         RefusedError: if the module has no such tuple, or it does not close on a line of its own.
@@ -110,12 +110,12 @@ def with_row(source: str, row: str) -> str:
         targets = (
             node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
         )
-        if any(isinstance(target, ast.Name) and target.id == "_ROWS" for target in targets):
+        if any(isinstance(target, ast.Name) and target.id.lstrip("_") == "ROWS" for target in targets):
             end = (node.end_lineno or 0) - 1
             if lines[end].strip() == ")":
                 lines.insert(end, row)
                 return "".join(lines)
-    raise RefusedError("the catalogue has no tuple _ROWS that closes on a line of its own")
+    raise RefusedError("there is no tuple of ROWS that closes on a line of its own")
 
 
 def check(family: str, name: str, new_files: list[Path]) -> None:
@@ -149,7 +149,7 @@ def create(root: Path, family: str, name: str) -> list[Path]:
     """
     module, test = root / "rlgen" / family / f"{name}.py", root / "tests" / family / f"test_{name}.py"
     check(family, name, [module, test])
-    kind, catalogue = kind_of(family), root / "rlgen" / "experiments" / "catalogue.py"
+    kind, experiments = kind_of(family), root / "rlgen" / "experiments"
     row = "".join(
         f"{line}\n"
         for line in (
@@ -171,7 +171,14 @@ def create(root: Path, family: str, name: str) -> list[Path]:
     package = module.parent / "__init__.py"
     if not package.exists():
         files[package] = f'"""{FAMILIES[family]}"""\n'
-    files[catalogue] = with_row(with_import(catalogue.read_text("utf-8"), family, name), row)
+    rows, catalogue = experiments / "rows" / f"{family}.py", experiments / "catalogue.py"
+    if rows.exists():
+        known = rows.read_text("utf-8")
+    else:
+        known = Template((SKELETON / "rows.txt").read_text("utf-8")).substitute(fields)
+        listed = with_import(catalogue.read_text("utf-8"), "experiments.rows", family)
+        files[catalogue] = with_row(listed, f"    *{family}.ROWS,\n")
+    files[rows] = with_row(with_import(known, family, name), row)
     for path, text in files.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, "utf-8")

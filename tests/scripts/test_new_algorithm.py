@@ -11,6 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 CATALOGUE = "rlgen/experiments/catalogue.py"
+ROWS = "rlgen/experiments/rows/{}.py"
 
 
 @pytest.fixture
@@ -41,7 +42,7 @@ def contents(copy):
     ("family", "name", "row"),
     [
         ("value", "soft_q", "value/soft_q/CartPole-v1"),
-        ("tabular", "sarsa", "tabular/sarsa/CliffWalking"),
+        ("tabular", "soft_sarsa", "tabular/soft_sarsa/CliffWalking"),
         ("generative", "a" * 30, f"generative/{'a' * 30}/digits"),
         ("multiagent", "vdn2", "multiagent/vdn2/CartPole-v1"),
     ],
@@ -51,13 +52,20 @@ def test_writes_a_module_a_test_and_a_row_that_lint_clean(copy, family, name, ro
     result = new(copy, family, name)
     assert result.returncode == 0, result.stderr
     written = {str(path.relative_to(copy)) for path, text in contents(copy).items() if before.get(path) != text}
-    package = {f"rlgen/{family}/__init__.py"} - {str(path.relative_to(copy)) for path in before}
-    assert written == {f"rlgen/{family}/{name}.py", f"tests/{family}/test_{name}.py", CATALOGUE} | package
+    existed = {str(path.relative_to(copy)) for path in before}
+    rows, package = ROWS.format(family), f"rlgen/{family}/__init__.py"
+    expected = {f"rlgen/{family}/{name}.py", f"tests/{family}/test_{name}.py", rows}
+    expected |= set() if package in existed else {package}
+    expected |= set() if rows in existed else {CATALOGUE}
+    assert written == expected
     assert set(result.stdout.splitlines()[:-1]) == written
     for tool in (("check",), ("format", "--check")):
         lint = run(copy, "-m", "ruff", *tool, "--no-cache", *sorted(written))
         assert lint.returncode == 0, lint.stdout
-    assert f'name="{row}"' in (copy / CATALOGUE).read_text()
+    assert f'name="{row}"' in (copy / rows).read_text()
+    catalogued = run(copy, "-c", f"from rlgen.experiments.rows import {family}")
+    assert catalogued.returncode == 0, catalogued.stderr
+    assert f"*{family}.ROWS," in (copy / CATALOGUE).read_text()
 
 
 def test_file_follows_the_order_of_an_algorithm(copy):
@@ -72,10 +80,12 @@ def test_file_follows_the_order_of_an_algorithm(copy):
 
 
 def test_two_in_a_row_leave_every_other_row_and_import_alone(copy):
-    before = (copy / CATALOGUE).read_text().splitlines()
+    rows = copy / ROWS.format("value")
+    before = rows.read_text().splitlines()
+    imports = next(line for line in before if line.startswith("from rlgen.value import "))
     assert new(copy, "value", "soft_q").returncode == new(copy, "value", "averaged").returncode == 0
-    after = (copy / CATALOGUE).read_text().splitlines()
-    assert [line for line in before if line not in after] == ["from rlgen.value import dqn"]
+    after = rows.read_text().splitlines()
+    assert [line for line in before if line not in after] == [imports]
     assert "from rlgen.value import averaged, dqn, soft_q" in after
 
 
@@ -101,9 +111,7 @@ def test_laws_stay_red_until_it_is_filled_in(copy):
         ("value", "lambda", "no module name"),
         ("value", "a" * 31, "no module name"),
         ("value", "dqn", "exists already"),
-        ("policy", "dqn", "means something else"),
-        ("value", "grid", "means something else"),
-        ("value", "functools", "means something else"),
+        ("value", "gymnax_task", "means something else"),
     ],
 )
 def test_refuses_and_writes_nothing(copy, family, name, why):
@@ -115,10 +123,12 @@ def test_refuses_and_writes_nothing(copy, family, name, why):
     assert contents(copy) == before
 
 
-def test_refuses_a_catalogue_without_its_table(copy):
-    catalogue = copy / CATALOGUE
-    catalogue.write_text(catalogue.read_text().replace("_ROWS", "_LINES"))
-    result = new(copy, "value", "soft_q")
+@pytest.mark.parametrize("table", [CATALOGUE, ROWS.format("value")])
+def test_refuses_without_a_table(copy, table):
+    path = copy / table
+    path.write_text(path.read_text().replace("ROWS = (", "LINES = ("))
+    family = "multiagent" if table == CATALOGUE else "value"
+    result = new(copy, family, "soft_q")
     assert result.returncode == 1
-    assert "_ROWS" in result.stderr
-    assert not (copy / "rlgen/value/soft_q.py").exists()
+    assert "ROWS" in result.stderr
+    assert not (copy / f"rlgen/{family}/soft_q.py").exists()
