@@ -4,7 +4,7 @@ from pathlib import Path
 
 import tyro
 
-from benchmarks import figures, learning, replay, speed, tables
+from benchmarks import figures, learners, learning, planning, replay, speed, tables
 
 app = tyro.extras.SubcommandApp()
 
@@ -43,6 +43,27 @@ def _replay(seeds: int = 16, repeats: int = 7) -> None:
         repeats: timings of each side.
     """
     replay.run(seeds, repeats)
+
+
+@app.command(name="planning")
+def _planning(repeats: int = 7) -> None:
+    """Time value iteration beside NumPy and pymdptoolbox.
+
+    Args:
+        repeats: timings of each side.
+    """
+    planning.run(repeats)
+
+
+@app.command(name="learners")
+def _learners(python: Path, repeats: int = 3) -> None:
+    """Time many tabular learners beside loops in NumPy and numba.
+
+    Args:
+        python: the Python that has NumPy and numba.
+        repeats: alternating runs of each side.
+    """
+    learners.run(python, repeats)
 
 
 @app.command(name="tables")

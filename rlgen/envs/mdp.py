@@ -50,7 +50,7 @@ def expected(process: MDP | SparseMDP, values: Array) -> Array:
     """
     if isinstance(process, SparseMDP):
         return (process.probability * values[process.successor]).sum(-1)
-    return process.transition @ values
+    return jnp.matmul(process.transition, values, precision="highest")
 
 
 def build(transition: np.ndarray, reward: np.ndarray, start: np.ndarray, terminal: np.ndarray) -> MDP:

@@ -89,7 +89,8 @@ class Table(environment.Environment[TableState, environment.EnvParams]):
         self._max_steps = max_steps
         self.outcomes = outcomes
         self.picture = picture
-        self._process = _process(outcomes)
+        with jax.ensure_compile_time_eval():  # what is kept must not belong to a trace that happens to be under way
+            self._process = _process(outcomes)
 
     def mdp(self) -> MDP:
         """The process as arrays."""
@@ -333,7 +334,10 @@ def _certain(successor: np.ndarray, reward: np.ndarray, *, start: int, terminal:
 
 def _process(outcomes: Outcomes) -> MDP:
     """The arrays of outcomes: probabilities of equal next states add up, rewards are averaged."""
-    size = len(outcomes.terminal)
+    size, shape = len(outcomes.terminal), np.shape(outcomes.successor)
+    shapes = tuple(map(np.shape, (outcomes.probability, outcomes.reward, outcomes.deviation)))
+    if len(shape) != 3 or shapes != (shape, shape, shape[:2]):
+        raise ValueError(f"probability, reward and deviation have shapes {shapes}, successor {shape}")
     transition = (outcomes.probability[..., None] * np.eye(size)[outcomes.successor]).sum(axis=2)
     reward = (outcomes.probability * outcomes.reward).sum(axis=-1)
     return mdp.build(transition, reward, outcomes.start, outcomes.terminal)
