@@ -36,3 +36,77 @@ def test_every_element_has_its_own_epsilon_and_its_own_chance():
     action = epsilon_greedy(jax.random.key(3), q_values, jnp.array([[0.0], [1.0]]))
     assert action[0].all()
     assert 0.4 < float(action[1].mean()) < 0.6
+
+
+def frequencies_are(action, expected):
+    """Whether actions `[num]` have the expected frequencies, by a χ² test; what is impossible must not happen."""
+    expected = np.asarray(expected, float)
+    observed, possible = np.bincount(action, minlength=len(expected)), expected > 0
+    assert observed[~possible].sum() == 0
+    if possible.sum() == 1:
+        return True
+    return scipy.stats.chisquare(observed[possible], len(action) * (expected / expected.sum())[possible]).pvalue > 0.01
+
+
+def test_greedy_takes_equally_good_actions_equally_often():
+    q_values = jnp.tile(jnp.array([3.0, -1.0, 3.0, 3.0, 2.9]), (6000, 1))
+    action = exploration.greedy(jax.random.key(4), q_values)
+    assert action.dtype == jnp.int32
+    assert frequencies_are(action, [1 / 3, 0, 1 / 3, 1 / 3, 0])
+
+
+def test_greedy_sees_infinite_and_negative_values():
+    q_values = jnp.tile(jnp.array([[jnp.inf, 1.0, jnp.inf], [-5.0, -4.0, -6.0]]), (3000, 1, 1))
+    action = exploration.greedy(jax.random.key(5), q_values)
+    assert frequencies_are(action[:, 0], [0.5, 0, 0.5])
+    assert (action[:, 1] == 1).all()
+
+
+def test_broken_ties_leave_one_best_action_and_the_others_alone():
+    q_values = jnp.tile(jnp.array([2.0, 1.0, 2.0, 1.0]), (4000, 1))
+    broken = np.asarray(exploration.break_ties(jax.random.key(6), q_values))
+    assert frequencies_are(broken.argmax(-1), [0.5, 0, 0.5, 0])
+    assert ((broken == 2).sum(-1) == 1).all()
+    assert np.isneginf(broken[broken != 2].reshape(-1, 3)).sum() == 4000
+    np.testing.assert_array_equal(broken[:, [1, 3]], np.ones((4000, 2)))
+    action = epsilon_greedy(jax.random.key(7), jnp.asarray(broken), 0.4)
+    assert frequencies_are(action, [0.4, 0.1, 0.4, 0.1])
+
+
+def test_boltzmann_draws_from_the_softmax_at_its_temperature():
+    q_values, temperature = np.array([[1.0, 0.0, -2.0], [4.0, 4.0, 3.0]]), np.array([0.5, 2.0])
+    action = exploration.boltzmann(jax.random.key(8), jnp.tile(jnp.asarray(q_values), (6000, 1, 1)), temperature)
+    assert action.dtype == jnp.int32
+    for column, (values, heat) in enumerate(zip(q_values, temperature, strict=True)):
+        weight = np.exp(values / heat)
+        assert frequencies_are(action[:, column], weight / weight.sum())
+    cold = exploration.boltzmann(jax.random.key(9), jnp.tile(jnp.array([100.0, 99.0, 100.0]), (4000, 1)), 1e-6)
+    assert frequencies_are(cold, [0.5, 0, 0.5])
+
+
+def test_upper_bounds_by_hand():
+    q_values, counts = jnp.array([[1.0, 2.0, -1.0], [0.5, 0.0, 0.0]]), jnp.array([[4, 1, 2], [1, 0, 0]])
+    expected = [
+        [1 + 3 * np.sqrt(np.log(7) / 4), 2 + 3 * np.sqrt(np.log(7)), -1 + 3 * np.sqrt(np.log(7) / 2)],
+        [0.5, np.inf, np.inf],
+    ]
+    np.testing.assert_allclose(exploration.upper_bounds(q_values, counts, 3.0), expected, rtol=1e-6)
+    nothing = exploration.upper_bounds(q_values, jnp.zeros_like(counts), 3.0)
+    assert np.isposinf(nothing).all()
+    each = exploration.upper_bounds(q_values, counts, jnp.array([[0.0], [3.0]]))
+    np.testing.assert_allclose(each, [q_values[0], expected[1]], rtol=1e-6)
+
+
+def test_actions_that_a_state_does_not_have_are_never_taken():
+    num_actions = jnp.array([1, 3, 4])
+    q_values = jnp.tile(jnp.array([-3.0, -1.0, -2.0, 5.0]), (6000, 3, 1))
+    values = exploration.existing(q_values, num_actions)
+    np.testing.assert_array_equal(values.argmax(-1)[0], [0, 1, 3])
+    held = jnp.arange(4) < num_actions[:, None]
+    np.testing.assert_array_equal(values[0][held], q_values[0][held])
+    assert (values[0][~held] < -1e20).all()
+    assert np.isfinite(values).all()
+    assert exploration.existing(q_values, None) is q_values
+    action = epsilon_greedy(jax.random.key(10), q_values, 0.6, num_actions)
+    for column, expected in enumerate([[1, 0, 0, 0], [0.2, 0.6, 0.2, 0], [0.15, 0.15, 0.15, 0.55]]):
+        assert frequencies_are(action[:, column], expected)
