@@ -1,32 +1,71 @@
-"""Draws the learning curve of every experiment whose result is kept; README and the table page show them."""
+"""Draws every experiment whose result is kept: its learning curves and, of a grid, how the score depends on it.
+
+README and the table page show them.
+"""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from benchmarks import measure
-from rlgen.lab import plots
+from rlgen.lab import grids, plots
 
 FIGURES = Path(__file__).parent / "figures"
 
 
 def write() -> list[Path]:
-    """Writes one picture a result and says where."""
+    """Writes the pictures of each result and says where."""
     FIGURES.mkdir(exist_ok=True)
     paths = []
     for result in sorted((measure.RESULTS / "learning").glob("*.json")):
         content = json.loads(result.read_text())
-        summary, target = content["summary"], content["summary"]["target"]
-        path = FIGURES / f"{result.stem}.png"
-        plots.learning_curves(
-            path,
-            content["env_steps"],
-            {f"{summary['seeds']} seeds": np.array(content["curve"], float)},
-            ylabel=summary["metric"],
-            title=summary["experiment"],
-            target=plots.Target(target["value"], target["source"]) if target else None,
-            higher_is_better=target is None or target["direction"] == "max",
-        )
-        paths.append(path)
+        if "curve" in content:
+            paths.append(FIGURES / f"{result.stem}.png")
+            _draw_curves(paths[-1], content)
+        if len(content["summary"]["points"]) > 1:
+            paths.append(FIGURES / f"{result.stem}-response.png")
+            _draw_response(paths[-1], content["summary"])
     return paths
+
+
+def _draw_curves(path: Path, content: Mapping[str, Any]) -> None:
+    """Draws the learning curves, of the best points only where there are many."""
+    summary, curves = content["summary"], np.array(content["curve"], float)
+    points = summary["points"]
+    title, labels = summary["experiment"], [f"{summary['seeds']} seeds"]
+    shown = points if len(points) <= grids.MAX_CURVES else measure.ranked(summary)[: grids.NUM_BEST]
+    if len(points) > 1:
+        labels = [measure.label(summary, point) for point in shown]
+        curves = curves[[points.index(point) for point in shown]]
+    if len(shown) < len(points):
+        title += f": the best {len(shown)} of {len(points)} grid points"
+    plots.learning_curves(
+        path,
+        content["env_steps"],
+        dict(zip(labels, curves if len(points) > 1 else curves[None], strict=True)),
+        ylabel=summary["metric"],
+        title=title,
+        **_target(summary),
+    )
+
+
+def _draw_response(path: Path, summary: Mapping[str, Any]) -> None:
+    """Draws how the score depends on the grid."""
+    estimates, look = measure.estimates(summary), _target(summary)
+    points = [point["hypers"] for point in summary["points"]]
+    chart = grids.chart(points, estimates.value, higher_is_better=look["higher_is_better"])
+    if chart is not None:
+        title = f"{summary['experiment']}: {summary['seeds']} seeds a point"
+        plots.response(path, chart, estimates, ylabel=summary["metric"], title=title, **look)
+
+
+def _target(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """Gives what a picture says of the target, and which end is the better one."""
+    target = summary["target"]
+    return {
+        "target": plots.Target(target["value"], target["source"]) if target else None,
+        "higher_is_better": target["direction"] == "max" if target else measure.higher_is_better(summary),
+    }

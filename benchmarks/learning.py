@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,15 +14,44 @@ from benchmarks import measure
 from rlgen.experiments import catalogue
 
 POINTS = 64  # of a curve that is kept
+CURVES = 16  # grid points up to which their curves are kept
+NUMBERS = 8_000  # of curves that are kept at most; a line of JSON each
 
 
-def thin(folder: Path) -> dict[str, list]:
-    """The main curve of each seed, at few enough points to commit."""
+def thin(folder: Path) -> dict[str, Any]:
+    """What is small enough to commit of a run.
+
+    Args:
+        folder: of the run.
+
+    Returns:
+        Its summary, and the main curve `[S, U]` of each seed of each grid point, `[G, S, U]` if there are several; of
+        a large grid neither curves nor the scores of seeds, and what all points share once as `hypers`.
+    """
+    summary = json.loads((folder / "summary.json").read_text())
+    points = summary["points"]
+    if len(points) > CURVES:
+        varied = measure.varied(summary)
+        shared = {name: value for name, value in points[0]["hypers"].items() if name not in varied}
+        return {"summary": {**summary, "points": [_essence(point, varied) for point in points], "hypers": shared}}
     with np.load(folder / "metrics.npz", allow_pickle=False) as metrics:
-        curve, steps = metrics["curve"][0], metrics["env_steps"]
-    index = np.unique(np.linspace(0, len(steps) - 1, POINTS).round().astype(int))
-    values = [[None if not np.isfinite(v) else float(f"{v:.5g}") for v in row] for row in curve[:, index]]
-    return {"env_steps": steps[index].tolist(), "curve": values}
+        curves, steps = metrics["curve"], metrics["env_steps"]
+    num = min(POINTS, max(2, NUMBERS // (curves.shape[0] * curves.shape[1])))
+    index = np.unique(np.linspace(0, len(steps) - 1, num).round().astype(int))
+    kept = [[[_rounded(value) for value in seed] for seed in point] for point in curves[:, :, index]]
+    return {"summary": summary, "env_steps": steps[index].tolist(), "curve": kept[0] if len(kept) == 1 else kept}
+
+
+def _essence(point: dict[str, Any], varied: list[str]) -> dict[str, Any]:
+    """A grid point without its seeds and what it shares with the others."""
+    low, high = point["ci95"]
+    hypers = {name: point["hypers"][name] for name in varied}
+    return {"hypers": hypers, "iqm": _rounded(point["iqm"]), "ci95": [_rounded(low), _rounded(high)]}
+
+
+def _rounded(value: float | None) -> float | None:
+    """A number in five digits; None where it is not finite."""
+    return None if value is None or not np.isfinite(value) else float(f"{value:.5g}")
 
 
 def run(only: str, out: Path | None, seeds: int | None) -> None:
@@ -39,6 +69,5 @@ def run(only: str, out: Path | None, seeds: int | None) -> None:
             folder = (out or Path(scratch)) / name.replace("/", "_")
             command = [str(Path(sys.executable).with_name("rlgen")), "sweep", name, "--seeds", str(seeds or row.seeds)]
             subprocess.run([*command, "--out", str(folder), "--quiet"], check=True)
-            summary = json.loads((folder / "summary.json").read_text())
-            content = {"summary": summary, **thin(folder), "machine": measure.machine()}
-            print(f"{measure.save('learning', name, content)}: {summary['points'][0]['iqm']}")
+            content = {**thin(folder), "machine": measure.machine()}
+            print(f"{measure.save('learning', name, content)}: {measure.ranked(content['summary'])[0]['iqm']}")

@@ -10,6 +10,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from rlgen.lab import grids
+from rlgen.lab.statistics import Estimate
+
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -67,6 +72,39 @@ def summarise(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     medians: dict[str, Any] = {key: statistics.median(run[key] for run in runs) for key in keys}
     speeds = [run["steps_per_second"] for run in runs]
     return {**medians, "repeats": len(runs), "range": [min(speeds), max(speeds)], "jax": runs[0].get("jax")}
+
+
+def higher_is_better(summary: Mapping[str, Any]) -> bool:
+    """Tells whether a larger score is the better one in an experiment of the catalogue."""
+    from rlgen.experiments import catalogue  # which imports every algorithm
+
+    return catalogue.EXPERIMENTS[summary["experiment"]].task.higher_is_better
+
+
+def ranked(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Gives the grid points of a run from the best to the worst."""
+    points = summary["points"]
+    if len(points) == 1:
+        return points
+    order = grids.best(estimates(summary).value, higher_is_better=higher_is_better(summary))
+    return [points[index] for index in order]
+
+
+def varied(summary: Mapping[str, Any]) -> list[str]:
+    """Names the hyperparameters in which the grid points of a run differ."""
+    points = [point["hypers"] for point in summary["points"]]
+    return [name for name in points[0] if len({point[name] for point in points}) > 1]
+
+
+def label(summary: Mapping[str, Any], point: Mapping[str, Any]) -> str:
+    """Names a grid point by what varies; empty without a grid."""
+    return ", ".join(f"{name}={point['hypers'][name]:g}" for name in varied(summary))
+
+
+def estimates(summary: Mapping[str, Any]) -> Estimate:
+    """Gives the IQMs and intervals of the grid points of a run as arrays `[G]`, nan for null."""
+    rows = [(point["iqm"], *point["ci95"]) for point in summary["points"]]
+    return Estimate(*np.array(rows, float).T)
 
 
 def save(kind: str, name: str, content: Mapping[str, Any]) -> Path:

@@ -33,12 +33,15 @@ def learning() -> str:
     rows = []
     for result in _load("learning"):
         summary = result["summary"]
-        point, target = summary["points"][0], summary["target"]
+        point, target = measure.ranked(summary)[0], summary["target"]
+        name = f"`{summary['experiment']}`"
+        if where := measure.label(summary, point):
+            name += f", best of {len(summary['points']):,} points: {where}"
         sign = {"max": "≥", "min": "≤"}[target["direction"]] if target else ""
         low, high = point["ci95"]
         rows.append(
             [
-                f"`{summary['experiment']}`",
+                name,
                 str(summary["seeds"]),
                 f"{summary['env_steps']:,}",
                 f"{_number(point['iqm'])} [{_number(low)}, {_number(high)}]",

@@ -27,11 +27,15 @@ POSITIVE, NOT_NEGATIVE, SHARE, REAL = Interval(0, open_low=True), Interval(0), I
 
 HYPERS: dict[str, Interval] = {
     "beta": NOT_NEGATIVE,
+    "bonus": NOT_NEGATIVE,
     "clip": POSITIVE,
+    "correction": SHARE,
+    "correction_rate": NOT_NEGATIVE,
     "discount": SHARE,
     "entropy_coefficient": REAL,
     "epsilon_end": SHARE,
     "epsilon_start": SHARE,
+    "exploration": NOT_NEGATIVE,
     "exploration_fraction": Interval(0, 1, open_low=True),
     "gae_lambda": SHARE,
     "horizon": POSITIVE,
@@ -39,11 +43,21 @@ HYPERS: dict[str, Interval] = {
     "learning_rate": NOT_NEGATIVE,
     "learning_rate_end": NOT_NEGATIVE,
     "max_grad_norm": POSITIVE,
+    "num_steps": Interval(1),
+    "prior_mean": REAL,
+    "prior_weight": POSITIVE,
+    "step_exponent": NOT_NEGATIVE,
+    "step_size": SHARE,
     "tau": SHARE,
+    "trace_decay": SHARE,
     "value_coefficient": NOT_NEGATIVE,
 }
 
-SMALLEST: dict[str, int] = {"warm_up": 0}  # of whole numbers in a Config; 1 where a name is absent
+SMALLEST: dict[str, int] = {
+    "num_episodes": 0,
+    "num_planning": 0,
+    "warm_up": 0,
+}  # of whole numbers in a Config; 1 where a name is absent
 
 
 def check_hypers(hypers: Any) -> None:

@@ -1,10 +1,10 @@
-"""What an algorithm is tried on: an environment, a known process or a dataset.
+"""What an algorithm is tried on: an environment or a dataset.
 
 A task gives an algorithm its spec, its source of batches, the score that its experiment is judged by, and the curve
 that is watched meanwhile.  Where what counts is how well it does while it learns, the score is that curve over the
 whole run.
 
-Shape legend: `S` states, `A` actions, `T` time, `B` environments.
+Shape legend: `T` time, `B` environments.
 """
 
 import dataclasses
@@ -17,10 +17,9 @@ import jax
 import jax.numpy as jnp
 
 from rlgen import evaluate
-from rlgen.core import NOTHING, Array, Box, Key, Policy, Source, Spec, Tree
-from rlgen.envs import mdp, tables
+from rlgen.core import NOTHING, Array, Box, Key, Source, Spec, Tree
 from rlgen.envs.adapter import Environment
-from rlgen.sources import constant, dataset, rollout
+from rlgen.sources import dataset, rollout
 from rlgen.train import Report
 
 
@@ -70,29 +69,15 @@ class Task(Protocol):
 
 
 @dataclasses.dataclass(frozen=True)
-class EnvTask:
-    """Episodes in an environment.
+class Rollouts:
+    """What all tasks in an environment share; a task of its own adds what is measured.
 
     Attributes:
         make: builds the environment.
-        episodes: how many whole episodes score a frozen policy.
-        explore: whether the policy is scored as it explores, for figures published so.
-        measure: `"return"` or `"length"` of an episode.
-        online: whether the episodes of training make the score, instead of the frozen policy's.
     """
 
     make: Callable[[], Environment]
-    episodes: int = 64
-    explore: bool = False
-    measure: str = "return"
-    online: bool = False
-    higher_is_better: bool = True
-    dataset: None = None
-
-    @property
-    def metric(self) -> str:
-        """What the score and the curve measure."""
-        return f"episode {self.measure}"
+    dataset: None = dataclasses.field(default=None, init=False)
 
     @functools.cached_property
     def env(self) -> Environment:
@@ -113,6 +98,30 @@ class EnvTask:
         del data
         return rollout.build(self.env, num_envs=config.num_envs, length=config.rollout_length)
 
+
+@dataclasses.dataclass(frozen=True)
+class EnvTask(Rollouts):
+    """Episodes in an environment.
+
+    Attributes:
+        episodes: how many whole episodes score a frozen policy.
+        explore: whether the policy is scored as it explores, for figures published so.
+        measure: `"return"` or `"length"` of an episode.
+        online: whether the episodes of training make the score, instead of the frozen policy's.
+        higher_is_better: whether a larger score is the better one.
+    """
+
+    episodes: int = 64
+    explore: bool = False
+    measure: str = "return"
+    online: bool = False
+    higher_is_better: bool = True
+
+    @property
+    def metric(self) -> str:
+        """What the score and the curve measure."""
+        return f"episode {self.measure}"
+
     def score(self, algorithm: ModuleType, config: Any, data: Any) -> Callable[[Key, Array, Any, Any], Array]:
         """Mean measure of whole episodes under the frozen policy."""
         del data
@@ -128,190 +137,6 @@ class EnvTask:
     def curve(self, report: Report) -> Any:
         """Mean measure of the episodes that finished in the window; nan where none did."""
         return getattr(report.stats, f"total_{self.measure}") / report.stats.episodes
-
-
-@dataclasses.dataclass(frozen=True)
-class BanditTask:
-    """One run of a bandit problem, whose arms are drawn anew for every seed.
-
-    Attributes:
-        make: builds the environment, of a `bandits.Bandit`.
-        optimal: whether the share of steps that took the best arm is measured, instead of the reward.
-    """
-
-    make: Callable[[], Environment]
-    optimal: bool = False
-    online: bool = True
-    higher_is_better: bool = True
-    dataset: None = None
-
-    @property
-    def metric(self) -> str:
-        """What the score and the curve measure."""
-        return "share of best arm" if self.optimal else "reward a step"
-
-    @functools.cached_property
-    def env(self) -> Environment:
-        """The environment, built once."""
-        return self.make()
-
-    @property
-    def spec(self) -> Spec:
-        """What a policy reads and writes."""
-        return self.env.spec
-
-    def steps_per_update(self, config: Any) -> int:
-        """Environment steps, `T * B`."""
-        return config.num_envs * config.rollout_length
-
-    def source(self, config: Any, data: Any) -> Source:
-        """Rollouts `[T, B]`, with statistics of their steps."""
-        del data
-        steps = rollout.build(self.env, num_envs=config.num_envs, length=config.rollout_length)
-
-        def next_batch(key: Key, step: Array, state: rollout.RolloutState, policy: Policy):
-            best = state.env.values.argmax(-1)
-            state, batch, _ = steps.next(key, step, state, policy)
-            optimal = (batch.action == best).sum(dtype=jnp.float32)
-            return state, batch, BanditStats(jnp.float32(batch.reward.size), batch.reward.sum(), optimal)
-
-        return Source(steps.init, next_batch)
-
-    def score(self, algorithm: ModuleType, config: Any, data: Any) -> Callable[[Key, Array, Any, Any], Array]:
-        """Never asked for: the run itself is scored."""
-        raise NotImplementedError("a bandit's score is its curve")
-
-    def curve(self, report: Report) -> Any:
-        """Mean over the steps of the window."""
-        stats = report.stats
-        return (stats.total_optimal if self.optimal else stats.total_reward) / stats.steps
-
-
-class BanditStats(NamedTuple):
-    """Sums over steps."""
-
-    steps: Array  # float32 scalar, how many
-    total_reward: Array  # float32 scalar
-    total_optimal: Array  # float32 scalar, how many took the best arm
-
-
-@dataclasses.dataclass(frozen=True)
-class PredictionTask:
-    """Values of a fixed policy in an environment, from its rollouts.
-
-    The algorithm has `target_policy(config, num_actions)`, the probabilities `[A]` of the policy whose values it
-    learns, and `values(state)`, `[S]`.
-
-    Attributes:
-        make: builds a tabular environment.
-        online: whether the score is the error that the algorithm itself reports, over the whole run.
-    """
-
-    make: Callable[[], Environment]
-    online: bool = False
-    metric: str = "RMS error of the values"
-    higher_is_better: bool = False
-    dataset: None = None
-
-    @functools.cached_property
-    def env(self) -> Environment:
-        """The environment, built once."""
-        return self.make()
-
-    @property
-    def spec(self) -> Spec:
-        """What a policy reads and writes."""
-        return self.env.spec
-
-    def steps_per_update(self, config: Any) -> int:
-        """Environment steps, `T * B`."""
-        return config.num_envs * config.rollout_length
-
-    def source(self, config: Any, data: Any) -> Source:
-        """Rollouts `[T, B]`."""
-        del data
-        return rollout.build(self.env, num_envs=config.num_envs, length=config.rollout_length)
-
-    def score(self, algorithm: ModuleType, config: Any, data: Any) -> Callable[[Key, Array, Any, Any], Array]:
-        """Root mean square error over the states that do not end an episode, against a linear solve."""
-        del data
-        process = tables.process(self.env.native)
-        going_on = ~process.terminal
-        policy = jnp.asarray(algorithm.target_policy(config, self.spec.action.num))
-
-        def error(key: Key, step: Array, state: Any, hypers: Any) -> Array:
-            del key, step
-            transition = jnp.einsum("a,sat->st", policy, process.transition) * going_on
-            truth = jnp.linalg.solve(jnp.eye(len(going_on)) - hypers.discount * transition, process.reward @ policy)
-            squares = jnp.square(algorithm.values(state) - truth)
-            return jnp.sqrt(jnp.where(going_on, squares, 0.0).sum() / going_on.sum())
-
-        return error
-
-    def curve(self, report: Report) -> Any:
-        """The error that the algorithm reports."""
-        return report.metrics.error
-
-
-@dataclasses.dataclass(frozen=True)
-class PlanningTask:
-    """A known process, to be solved.
-
-    An algorithm's state has `values`, `[S]`.
-
-    Attributes:
-        make: builds a tabular environment.
-        reference: `[S]` values to be found, nan where a state has none; without it the algorithm's own error counts.
-    """
-
-    make: Callable[[], Environment]
-    reference: tuple[float, ...] = ()
-    online: bool = False
-    higher_is_better: bool = False
-    dataset: None = None
-
-    @property
-    def metric(self) -> str:
-        """What the score and the curve measure."""
-        return "largest error of the values" if self.reference else "Bellman residual"
-
-    @functools.cached_property
-    def env(self) -> Environment:
-        """The environment, built once."""
-        return self.make()
-
-    @property
-    def spec(self) -> Spec:
-        """What a policy reads and writes."""
-        return self.env.spec
-
-    def steps_per_update(self, config: Any) -> int:
-        """One iteration."""
-        del config
-        return 1
-
-    def source(self, config: Any, data: Any) -> Source:
-        """The process, over and over."""
-        del config, data
-        return constant.build(tables.process(self.env.native))
-
-    def score(self, algorithm: ModuleType, config: Any, data: Any) -> Callable[[Key, Array, Any, Any], Array]:
-        """Largest difference from the reference, or from one more backup."""
-        del algorithm, config, data
-        process = tables.process(self.env.native)
-
-        def error(key: Key, step: Array, state: Any, hypers: Any) -> Array:
-            del key, step
-            if self.reference:
-                return jnp.nanmax(jnp.abs(state.values - jnp.asarray(self.reference)))
-            backup = (process.reward + hypers.discount * mdp.expected(process, state.values)).max(-1)
-            return jnp.abs(backup - state.values).max()
-
-        return error
-
-    def curve(self, report: Report) -> Any:
-        """The largest change of a value."""
-        return report.metrics.residual
 
 
 @dataclasses.dataclass(frozen=True)

@@ -102,8 +102,9 @@ class Sweep:
         seeds: how many; by default as many as its target is stated for
         steps: budget of each seed, in environment steps or examples; by default the experiment's
         seed: number that all randomness comes from; by default 0
-        set: hypers.NAME=VALUE or config.NAME=VALUE
-        grid: hypers.NAME=VALUE,VALUE,...; several span their product
+        set: hypers.NAME=VALUE or config.NAME=VALUE; fixes an axis of the experiment's own grid, which then has no such
+            axis
+        grid: hypers.NAME=VALUE,VALUE,...; several span their product; one replaces the experiment's own grid as a whole
         out: run folder; by default a new one under runs/
         devices: how many to spread the seeds over; by default every core or accelerator
         chunk: most seeds × grid points at a time, to save memory; by default all

@@ -5,14 +5,18 @@ import inspect
 import json
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 
 from rlgen.lab import cli
+
+MOST_COLUMNS = 400  # of a table of experiments
+MOST_VALUES = 12  # of an axis that are all listed
 
 
 def run(command: Any) -> None:
@@ -42,7 +46,11 @@ def list_experiments(command: cli.List) -> None:
     for experiment in EXPERIMENTS.values():
         budget = f"{experiment.steps:,}"
         table.add_row(experiment.name, experiment.task.metric, budget, _target(experiment), str(experiment.seeds))
-    _console().print(table)
+    console = _console()
+    options = console.options.update(width=MOST_COLUMNS)
+    # A name that is cut off cannot be asked for, so that narrow terminals get long lines.
+    console.width = max(console.width, Measurement.get(console, options, table).maximum)
+    console.print(table)
 
 
 def row(experiment: Any) -> dict[str, Any]:
@@ -52,13 +60,14 @@ def row(experiment: Any) -> dict[str, Any]:
         experiment: a row of the catalogue.
 
     Returns:
-        Its name, config, hypers, budget, number of seeds and target.
+        Its name, config, hypers, grid, budget, number of seeds and target.
     """
     hypers = {name: value if math.isfinite(value) else None for name, value in experiment.hypers._asdict().items()}
     return {
         "name": experiment.name,
         "config": dataclasses.asdict(experiment.config),
         "hypers": hypers,
+        "grid": {name: list(values) for name, values in experiment.grid.items()},
         "steps": experiment.steps,
         "seeds": experiment.seeds,
         "target": dataclasses.asdict(experiment.target) if experiment.target else None,
@@ -72,8 +81,12 @@ def show(command: cli.Show) -> None:
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     unit = "examples" if experiment.task.dataset else "environment steps"
-    table.add_row("metric", experiment.task.metric)
+    table.add_row("metric", f"{experiment.task.metric}{', while it learns' if experiment.task.online else ''}")
     table.add_row("budget", f"{experiment.steps:,} {unit} a seed, {experiment.seeds} seeds")
+    num_points = math.prod(map(len, experiment.grid.values()))
+    table.add_row("grid", f"{num_points:,} points" if experiment.grid else "none")
+    for name, values in experiment.grid.items():
+        table.add_row("", f"hypers.{name}={_axis(values)}")
     target = experiment.target
     table.add_row("target", f"{_target(experiment)}: {target.source}" if target else "none")
     settings = {f"config.{key}": value for key, value in dataclasses.asdict(experiment.config).items()}
@@ -93,7 +106,7 @@ def sweep(command: cli.Sweep) -> None:
     from rlgen.lab import devices
 
     devices.configure(command.devices)
-    from rlgen.lab import folders, request, runner
+    from rlgen.lab import folders, overrides, request, runner
 
     experiment = _find(command.name)
     asked = dataclasses.asdict(command)
@@ -101,6 +114,7 @@ def sweep(command: cli.Sweep) -> None:
     del name
     given = {key: value for key, value in asked.items() if value is not None}
     given = {"seeds": experiment.seeds} | given | {"experiment": experiment.name, "settings": settings}
+    given["grid"] = command.grid or overrides.default_grid(experiment, settings)
     wanted = request.Request(**given)
     request.plan(wanted)  # what is impossible is refused before a folder is made
     runner.run(wanted, out or folders.default(experiment.name), _console())
@@ -129,11 +143,11 @@ def evaluate(command: cli.Evaluate) -> None:
     table = Table(box=None, header_style="bold", pad_edge=False)
     for heading in (*(("point", "hypers") if made.axes else ()), "IQM", "95 % interval", "diverged"):
         table.add_column(heading, no_wrap=heading != "hypers")
-    for point, values in enumerate(scores):
-        low, high = statistics.interval(values, higher_is_better=better)
+    estimates = zip(*statistics.estimates(scores, higher_is_better=better), strict=True)
+    for point, (values, (iqm, low, high)) in enumerate(zip(scores, estimates, strict=True)):
         interval = "—" if math.isnan(low) and math.isnan(high) else f"[{low:.5g}, {high:.5g}]"
         diverged = str(sum(not math.isfinite(value) for value in values))
-        cells = (f"{statistics.iqm(values, higher_is_better=better):.5g}", interval, diverged)
+        cells = (f"{iqm:.5g}", interval, diverged)
         table.add_row(*((str(point), made.label(point)) if made.axes else ()), *cells)
     console.print(table)
 
@@ -208,6 +222,14 @@ def is_stuck(error: Exception) -> bool:
     from rlgen.lab.devices import StalledDevice
 
     return isinstance(error, StalledDevice)
+
+
+def _axis(values: Sequence[float]) -> str:
+    """Writes the values of an axis, of many the first ones and the last."""
+    words = [f"{value:g}" for value in values]
+    if len(words) <= MOST_VALUES:
+        return ",".join(words)
+    return f"{','.join(words[:3])},…,{words[-1]} ({len(words)} values)"
 
 
 def _find(name: str) -> Any:

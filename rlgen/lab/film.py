@@ -1,4 +1,4 @@
-"""Films of trained policies, samples of trained generators and maps of learned values.
+"""Films of trained policies and samples of trained generators.
 
 A film shows whole episodes of the policy as its task scores it: greedy, unless the task scores it as it explores.  It
 keeps to a size that pages and messages accept: at most `MAX_FRAMES` frames and `MAX_BYTES` bytes, reached by leaving
@@ -21,16 +21,17 @@ from PIL import Image
 
 from rlgen.core import Array, Key, Policy
 from rlgen.envs.adapter import Environment, TimeStep
-from rlgen.envs.grid import GridWorld
 from rlgen.experiments.experiment import Experiment
-from rlgen.experiments.tasks import EnvTask
-from rlgen.lab import drawings, plots
+from rlgen.experiments.tabular_tasks import BanditTask
+from rlgen.lab import drawings, maps, plots
 from rlgen.lab.drawings import Episode
+from rlgen.lab.errors import UsageError
 
 MAX_FRAMES = 300
 MAX_BYTES = 2_000_000
 MAX_EPISODES = 50
 NUM_COLOURS = 64
+MAX_STEPS = 10_000  # of an episode that are played: some never end
 CHUNK = 100  # steps at a time: an episode is seldom as long as its limit
 LONGEST = 20_000  # milliseconds that a film lasts at most
 SHORTEST = 20  # milliseconds that a frame lasts at least: players slow down what is faster
@@ -58,7 +59,7 @@ class Learned(NamedTuple):
 
 
 def show(learned: Learned, path: Path, *, label: str, num_episodes: int = 1) -> list[Path]:
-    """Makes the pictures of a trained lane: a film and, of a table over a grid world, a map; or a sheet of samples.
+    """Makes the pictures of a trained lane: a film and, of values that lie in a plane, a map; or a sheet of samples.
 
     Args:
         learned: what it came to.
@@ -71,22 +72,28 @@ def show(learned: Learned, path: Path, *, label: str, num_episodes: int = 1) -> 
 
     Raises:
         ValueError: if there are too many episodes, or none.
+        UsageError: if the task has nothing to show.
     """
     if not 1 <= num_episodes <= MAX_EPISODES:
         raise ValueError(f"episodes={num_episodes} is impossible: it must lie in [1, {MAX_EPISODES}]")
     task, title = learned.experiment.task, f"{learned.experiment.name}, {label}"
-    if not isinstance(task, EnvTask):
+    env: Environment | None = getattr(task, "env", None)
+    if isinstance(task, BanditTask):
+        raise UsageError(f"{learned.experiment.name} has nothing to show: a bandit has no episodes")
+    if env is None:
         path = path.with_suffix(".png")
         plots.image_grid(path, images(learned), title=title)
         return [path]
     path = path.with_suffix(".gif")
     key = jax.random.fold_in(learned.key, _SHOWN)
-    policy_of = functools.partial(_policy, experiment=learned.experiment, explore=task.explore)
-    film(path, task.env, record(key, policy_of, learned[2:], task.env, num_episodes))
-    if not (isinstance(task.env.native, GridWorld) and hasattr(learned.state, "q_values")):
+    policy_of = functools.partial(_policy, experiment=learned.experiment, explore=getattr(task, "explore", False))
+    film(path, env, record(key, policy_of, learned[2:], env, num_episodes))
+    where = maps.plane(task)
+    what = where and maps.learned(learned.experiment, learned.state, learned.hypers)
+    if where is None or what is None:
         return [path]
     values = path.with_name(f"{path.stem}-values.png")
-    value_map(values, task.env.native, np.asarray(learned.state.q_values), title=title)
+    maps.draw(values, where, what, title=title)
     return [path, values]
 
 
@@ -98,29 +105,6 @@ def images(learned: Learned, num_images: int = NUM_IMAGES) -> np.ndarray:
     return np.asarray(policy.apply(key, inputs, policy.memory((num_images,)))[0])
 
 
-def value_map(path: Path, world: GridWorld, q_values: np.ndarray, *, title: str) -> None:
-    """Draws the values `max Q` of a grid world and its greedy actions; cells where nobody can stand are left white.
-
-    Args:
-        path: of the picture.
-        world: the grid world.
-        q_values: `[S, A]` over its cells.
-        title: above the map.
-    """
-    process = world.mdp()
-    entered = np.asarray(process.transition).sum(axis=1)  # [S, S]
-    np.fill_diagonal(entered, 0)
-    visited = (entered.sum(axis=0) > 0) | (np.asarray(process.start) > 0)
-    plots.value_map(
-        path,
-        np.where(visited & ~world.cell_terminal, q_values.max(-1), np.nan).reshape(world.shape),
-        np.where(visited, q_values.argmax(-1), -1).reshape(world.shape),
-        title=title,
-        walls=world.cell_wall.reshape(world.shape),
-        terminals=world.cell_terminal.reshape(world.shape),
-    )
-
-
 def _policy(learned: tuple[Array, Any, Any], *, experiment: Experiment, explore: bool) -> Policy:
     """Makes the policy of `(step, state, hypers)`."""
     algorithm = experiment.algorithm.build(experiment.task.spec, experiment.config)
@@ -128,7 +112,7 @@ def _policy(learned: tuple[Array, Any, Any], *, experiment: Experiment, explore:
 
 
 def record(key: Key, policy_of: Callable[[Any], Policy], learned: Any, env: Environment, num: int) -> list[Episode]:
-    """Plays whole episodes and keeps all that was seen and done.
+    """Plays whole episodes, or their first `MAX_STEPS` steps, and keeps all that was seen and done.
 
     Args:
         key: consumed.
@@ -146,7 +130,7 @@ def record(key: Key, policy_of: Callable[[Any], Policy], learned: Any, env: Envi
     advance = jax.jit(functools.partial(_advance, policy_of=policy_of, env=env))
     pieces = []
     ended = np.zeros(num, bool)
-    for start in range(0, env.max_steps, CHUNK):
+    for start in range(0, min(env.max_steps, MAX_STEPS), CHUNK):
         carry, piece = advance(steps_key, jnp.int32(start), carry, learned)
         pieces.append(jax.device_get(piece))
         done = pieces[-1][2].terminated | pieces[-1][2].truncated

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from rlgen.lab.errors import UsageError
 
-CONFIG, SUMMARY, METRICS, CURVES, LOCK = "config.json", "summary.json", "metrics.npz", "curves.png", "lock"
+CONFIG, SUMMARY, METRICS, LOCK = "config.json", "summary.json", "metrics.npz", "lock"
+CURVES, RESPONSE, VALUES = "curves.png", "response.png", "values.png"
 
 
 class FolderError(UsageError):

@@ -58,6 +58,25 @@ def apply(
     return experiment, {name.removeprefix(HYPERS): axis for name, axis in axes.items()}
 
 
+def default_grid(experiment: Experiment, settings: Sequence[str]) -> tuple[str, ...]:
+    """Writes the grid of a row as text, without the axes that settings fix.
+
+    Args:
+        experiment: a row of the catalogue.
+        settings: as `apply` takes them.
+
+    Returns:
+        Axes, as `apply` takes them.
+
+    Raises:
+        UsageError: if a name in the settings is unknown, or a value is missing.
+    """
+    kinds = _kinds(experiment)
+    fixed = {_split(text, kinds)[0] for text in settings}
+    axes = {HYPERS + name: values for name, values in experiment.grid.items()}
+    return tuple(f"{name}={','.join(map(repr, map(float, axes[name])))}" for name in axes if name not in fixed)
+
+
 def _kinds(experiment: Experiment) -> dict[str, Any]:
     """Gives the type of every setting, by its full name."""
     hints = typing.get_type_hints(type(experiment.config))

@@ -1,10 +1,10 @@
-"""Pictures of runs: learning curves, comparisons, performance profiles, tabular values and image grids.
+"""Pictures of runs: learning curves, responses, comparisons, performance profiles, tabular values and image grids.
 
 Curves are interquartile means with 95 % stratified-bootstrap bands, as Agarwal et al. 2021 (arXiv:2108.13264) ask for.
 Figures are drawn off screen on their own canvas: nothing here touches the global state of `matplotlib.pyplot`, and
 matplotlib is imported when something is drawn.
 
-Shape legend: `S` seeds, `U` points of a curve, `H` rows and `W` columns, `N` images.
+Shape legend: `S` seeds, `U` points of a curve, `G` points of a grid, `H` rows and `W` columns, `N` images.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from rlgen.lab import statistics
+from rlgen.lab import grids, statistics
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -41,6 +41,11 @@ COLOURS = (
 )
 STYLES = ("-", "--", "-.", ":")  # one for each further ten lines
 INK, FAINT, WALL, TERMINAL = "#222222", "#888888", "#b0b0b0", "#bd1f01"
+NUM_APART = 3  # lines up to which the colours of an ordered axis need not follow it
+MOST_MARKS, MOST_TICKS = 32, 8  # points of a line that are marked, and values of an axis that are named
+LONGEST_NUMBER = 1e4  # what is larger is written with a power of ten
+CELL, WIDEST = 0.72, 14.4  # inches of a cell of a map, and of all its cells
+ROOM_FOR_NUMBERS, ROOM_FOR_ARROWS = 0.5, 0.2  # inches that a cell needs for them
 DASHED: dict[str, Any] = {"color": INK, "linestyle": (0, (5, 3)), "linewidth": 1.2}
 UP_RIGHT_DOWN_LEFT = ((-1, 0), (0, 1), (1, 0), (0, -1))
 
@@ -94,11 +99,51 @@ def learning_curves(
     _dress(axes, "steps a seed", ylabel)
     for index, (label, values) in enumerate(curves.items()):
         curve = statistics.iqm_curve(values, higher_is_better=higher_is_better)
-        _band(axes, np.asarray(x), curve, label, index)
+        _band(axes, np.asarray(x), curve, label, _style(index))
     _step_ticks(axes, np.asarray(x))
     if target is not None:
         axes.axhline(target.value, **DASHED)
     _finish(figure, path, title, target)
+
+
+def response(
+    path: Path,
+    chart: grids.Chart,
+    estimate: statistics.Estimate,
+    *,
+    ylabel: str,
+    title: str,
+    target: Target | None = None,
+    higher_is_better: bool = True,
+) -> None:
+    """Draws how the score depends on a hyperparameter, one line for each combination of the others.
+
+    Args:
+        path: of the picture; the suffix chooses the format.
+        chart: how the grid is laid out.
+        estimate: `[G]` IQMs with their 95 % bands.
+        ylabel: of the vertical axis.
+        title: above the axes.
+        target: drawn as a dashed line.
+        higher_is_better: which end of the vertical axis is cut where a few points lie far out.
+    """
+    figure = _figure(7.2, 4.4)
+    axes = figure.add_subplot()
+    _dress(axes, chart.axis, ylabel)
+    shades = _shades(len(chart.lines)) if chart.ordered and len(chart.lines) > NUM_APART else None
+    for index, line in enumerate(chart.lines):
+        style = _style(index) | ({"color": shades[index], "linestyle": "-"} if shades else {})
+        style |= {"marker": "o", "markersize": 4} if len(line.points) <= MOST_MARKS else {}
+        part = statistics.Estimate(*(np.asarray(values)[line.points] for values in estimate))
+        _band(axes, chart.x[line.points], part, line.label or "IQM and its 95 % interval", style)
+    if target is not None:
+        axes.axhline(target.value, **DASHED)
+    drawn = np.concatenate([line.points for line in chart.lines])
+    _value_ticks(axes, np.unique(chart.x[drawn]))
+    notes = [f"the best {len(chart.lines)} of {chart.num_lines} lines"] if len(chart.lines) < chart.num_lines else []
+    if _cut(axes, np.asarray(estimate.value)[drawn], target, higher_is_better):
+        notes.append(f"scores {'below' if higher_is_better else 'above'} the edge are not shown")
+    _finish(figure, path, "; ".join([title, *notes]), target)
 
 
 def comparison(
@@ -128,7 +173,7 @@ def comparison(
     _dress(right, f"final {ylabel}", "")
     for index, line in enumerate(lines):
         curve = statistics.iqm_curve(line.curves, higher_is_better=higher_is_better)
-        _band(left, np.asarray(line.x), curve, line.label, index)
+        _band(left, np.asarray(line.x), curve, line.label, _style(index))
     _step_ticks(left, np.concatenate([np.asarray(line.x) for line in lines]))
     _point_ranges(right, [np.asarray(line.scores, np.float64) for line in lines], higher_is_better)
     if target is not None:
@@ -165,7 +210,7 @@ def profile(
     _dress(axes, f"{xlabel} threshold τ", f"share of runs with score {sign} τ")
     for index, (label, values) in enumerate(scores.items()):
         shares = statistics.performance_profile(values, thresholds, higher_is_better=higher_is_better)
-        _band(axes, thresholds, shares, label, index)
+        _band(axes, thresholds, shares, label, _style(index))
     axes.set_xlim(thresholds[0], thresholds[-1])
     axes.set_ylim(-0.02, 1.02)
     _finish(figure, path, title)
@@ -179,9 +224,12 @@ def value_map(
     title: str,
     walls: ArrayLike | None = None,
     terminals: ArrayLike | None = None,
+    rewards: ArrayLike | None = None,
     directions: Sequence[tuple[int, int]] = UP_RIGHT_DOWN_LEFT,
 ) -> None:
     """Draws the values of a grid world as a heat map with numbers and the greedy actions as arrows.
+
+    Worlds too large for that are drawn without numbers, and the largest ones without arrows.
 
     Args:
         path: of the picture; the suffix chooses the format.
@@ -190,27 +238,40 @@ def value_map(
         title: above the map.
         walls: `[H, W]` bool, drawn grey.
         terminals: `[H, W]` bool, framed in red, without an arrow.
-        directions: `(rows, columns)` that each action moves by; `(0, 0)` is drawn as a dot.
+        rewards: `[H, W]` written into terminal cells; nan for none.
+        directions: `(rows, columns)` that each action moves by; `(0, 0)` is drawn as a dot, a jump over cells as a
+            double arrow.
     """
     values = np.asarray(values, np.float64)
     blocked = np.zeros(values.shape, bool) if walls is None else np.asarray(walls, bool)
-    ends = np.zeros(values.shape, bool) if terminals is None else np.asarray(terminals, bool)
+    ends = np.zeros(values.shape, bool) if terminals is None else np.asarray(terminals, bool) & ~blocked
     shown = np.where(blocked | ~np.isfinite(values), np.nan, values)
-    greedy = np.full(values.shape, -1) if actions is None else np.where(ends, -1, np.asarray(actions))
+    greedy = np.full(values.shape, -1) if actions is None else np.where(ends | blocked, -1, np.asarray(actions))
     num_rows, num_columns = values.shape
-    figure = _figure(max(4.0, 0.72 * num_columns + 1.2), 0.72 * num_rows + 0.8, layout="compressed")
+    side = min(CELL, WIDEST / max(values.shape))
+    flat = num_columns > 3 * num_rows
+    size = max(4.0, side * num_columns + (0.4 if flat else 1.2)), side * num_rows + (1.4 if flat else 0.8)
+    figure = _figure(*size, layout="compressed")
     axes = figure.add_subplot()
     image = axes.imshow(shown, cmap="viridis")
-    for row, column in np.argwhere(blocked):
-        _square(axes, row, column, side=1.0, facecolor=WALL)
-    for row, column in np.argwhere(~blocked):
-        value, action = float(shown[row, column]), int(greedy[row, column])
-        _cell(axes, (row, column), value, directions[action] if action >= 0 else None, _ink(image, value))
-    for row, column in np.argwhere(ends & ~blocked):
-        _square(axes, row, column, side=0.84, fill=False, edgecolor=TERMINAL, linewidth=2.2)
-    _cell_borders(axes, values.shape)
-    figure.colorbar(image, ax=axes, label="value", fraction=0.05).outline.set_visible(False)
-    axes.set_title(textwrap.fill(title, max(36, num_columns * 7)), color=INK, fontsize=12, pad=10)
+    axes.imshow(np.where(blocked[..., None], _rgba(WALL), 0.0))
+    if side >= ROOM_FOR_NUMBERS:
+        _numbers(axes, shown, image, raised=greedy >= 0)
+        if rewards is not None:
+            _rewards(axes, np.where(ends, np.asarray(rewards, np.float64), np.nan))
+    for row, column in np.argwhere(greedy >= 0) if side >= ROOM_FOR_ARROWS else ():
+        centre = (row + 0.17 if side >= ROOM_FOR_NUMBERS else row, column)
+        move, ink = directions[int(greedy[row, column])], _ink(image, float(shown[row, column]))
+        _arrow(axes, centre, move, ink, side / CELL)
+    for mark in axes.texts:
+        mark.set_in_layout(False)  # all lie within the map; measuring each of them takes long
+    for row, column in np.argwhere(ends):
+        _square(axes, row, column, side=0.84, fill=False, edgecolor=TERMINAL, linewidth=2.2 * side / CELL)
+    _cell_borders(axes, values.shape, 1.2 * side / CELL)
+    bar: dict[str, Any] = {"orientation": "horizontal", "aspect": 40, "shrink": 0.5} if flat else {"fraction": 0.05}
+    figure.colorbar(image, ax=axes, label="value", **bar).outline.set_visible(False)
+    lines = textwrap.fill(title, max(40, int(size[0] * 9)), break_long_words=False, break_on_hyphens=False)
+    axes.set_title(lines, color=INK, fontsize=11, pad=10)
     figure.savefig(path, dpi=DPI, bbox_inches="tight", pad_inches=0.12)
 
 
@@ -305,14 +366,51 @@ def _step_ticks(axes: Axes, x: NDArray[Any]) -> None:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / unit:g}{suffix}"))
 
 
+def _value_ticks(axes: Axes, values: NDArray[np.float64]) -> None:
+    """Marks the values of a hyperparameter, by ratio where they lie so."""
+    from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
+
+    if not grids.is_logarithmic(values):
+        return
+    axes.set_xscale("log")
+    if len(values) <= 2 * MOST_TICKS:  # every value is named, or every second one
+        axes.xaxis.set_major_locator(FixedLocator(values[:: math.ceil(len(values) / MOST_TICKS)].tolist()))
+        axes.xaxis.set_minor_locator(FixedLocator(values.tolist()))
+    else:
+        axes.xaxis.set_major_locator(LogLocator(10.0, (1.0, 2.0, 5.0) if values[-1] < 1e3 * values[0] else (1.0,)))
+        axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
+    axes.xaxis.set_minor_formatter(FuncFormatter(lambda value, _: ""))
+
+
+def _cut(axes: Axes, scores: NDArray[np.float64], target: Target | None, higher_is_better: bool) -> bool:
+    """Cuts the vertical axis where a few bad scores would flatten the others, and tells whether it did."""
+    worst = grids.limit(scores, higher_is_better=higher_is_better)
+    if worst is None:
+        return False
+    aim = target.value if target else worst
+    low, high = axes.get_ylim()
+    axes.set_ylim(*((min(worst, aim), high) if higher_is_better else (low, max(worst, aim))))
+    return True
+
+
+def _shades(count: int) -> list[tuple[float, ...]]:
+    """Gives colours from dark to light that follow an order."""
+    from matplotlib import colormaps
+
+    return [tuple(colour) for colour in colormaps["viridis"](np.linspace(0.0, 0.88, count)).tolist()]
+
+
 def _style(index: int) -> dict[str, Any]:
     """Gives the line of an index its look: ten colours, then the same ones dashed."""
     return {"color": COLOURS[index % len(COLOURS)], "linestyle": STYLES[index // len(COLOURS) % len(STYLES)]}
 
 
-def _band(axes: Axes, x: NDArray[Any], estimate: statistics.Estimate, label: str, index: int) -> None:
-    """Draws a line with its band."""
-    style = _style(index)
+def _band(axes: Axes, x: NDArray[Any], estimate: statistics.Estimate, label: str, style: dict[str, Any]) -> None:
+    """Draws a line with its band; a curve of one point is a mark with a bar."""
+    if len(x) == 1:
+        style = style | {"marker": "o", "clip_on": False}
+        axes.vlines(x, estimate.low, estimate.high, color=style["color"], clip_on=False)
     axes.plot(x, estimate.value, label=label, linewidth=1.8, **style)
     axes.fill_between(x, estimate.low, estimate.high, color=style["color"], alpha=0.18, linewidth=0)
 
@@ -353,21 +451,42 @@ def _ink(image: AxesImage, value: float) -> str:
     return "white" if np.isfinite(value) and 0.3 * red + 0.6 * green + 0.1 * blue < 0.5 else INK
 
 
-def _cell(axes: Axes, cell: tuple[int, int], value: float, move: tuple[int, int] | None, ink: str) -> None:
-    """Writes a cell's value, above the arrow of its greedy action if it has one."""
-    row, column = cell
-    if np.isfinite(value):
-        height = row if move is None else row - 0.27
-        axes.text(column, height, f"{value:.3g}", ha="center", va="center", fontsize=8, color=ink)
-    if move is None:
+def _rgba(colour: str) -> tuple[float, ...]:
+    """Gives a colour as numbers."""
+    from matplotlib.colors import to_rgba
+
+    return to_rgba(colour)
+
+
+def _numbers(axes: Axes, values: NDArray[np.float64], image: AxesImage, *, raised: NDArray[np.bool_]) -> None:
+    """Writes the values of cells, above the middle where there is an arrow too."""
+    for row, column in np.argwhere(np.isfinite(values)):
+        value, height = float(values[row, column]), row - 0.26 if raised[row, column] else row
+        text = f"{round(value, 2) + 0.0:.2f}" if abs(value) < LONGEST_NUMBER else f"{value:.2e}"
+        look = {"ha": "center", "va": "center", "fontsize": 8, "color": _ink(image, value)}
+        axes.text(column, height, text.replace("-", "−"), **look)
+
+
+def _rewards(axes: Axes, rewards: NDArray[np.float64]) -> None:
+    """Writes what the ends of an episode are worth."""
+    for row, column in np.argwhere(np.isfinite(rewards)):
+        text = f"{rewards[row, column]:+g}".replace("-", "−")
+        axes.text(column, row, text, ha="center", va="center", fontsize=11, fontweight="bold", color=INK)
+
+
+def _arrow(axes: Axes, centre: tuple[float, float], move: tuple[int, int], ink: str, scale: float) -> None:
+    """Draws an action: an arrow of one length whatever the move, with a second head if it jumps over cells."""
+    row, column = centre
+    length = math.hypot(*move)
+    if not length:
+        axes.plot(column, row, "o", color=ink, markersize=4 * scale)
         return
-    down, right = (0.22 * part for part in move)
-    if down == right == 0:
-        axes.plot(column, row + 0.15, "o", color=ink, markersize=4)
-        return
-    arrow = {"arrowstyle": "-|>", "color": ink, "linewidth": 1.4, "shrinkA": 0, "shrinkB": 0, "mutation_scale": 10}
-    start, stop = (column - right, row + 0.15 - down), (column + right, row + 0.15 + down)
-    axes.annotate("", stop, start, arrowprops=arrow)
+    down, right = (0.22 * part / length for part in move)
+    look = {"arrowstyle": "-|>", "color": ink, "linewidth": 1.4 * scale, "shrinkA": 0, "shrinkB": 0}
+    # In the middle of the way a head is drawn by an arrow that ends there.
+    for share in (1.0, 0.1)[: 1 + (max(map(abs, move)) > 1)]:
+        tip = (column + right * share, row + down * share)
+        axes.annotate("", tip, (column - right, row - down), arrowprops=look | {"mutation_scale": 10 * scale})
 
 
 def _square(axes: Axes, row: int, column: int, *, side: float, **look: Any) -> None:
@@ -377,13 +496,13 @@ def _square(axes: Axes, row: int, column: int, *, side: float, **look: Any) -> N
     axes.add_patch(Rectangle((column - side / 2, row - side / 2), side, side, **look))
 
 
-def _cell_borders(axes: Axes, shape: tuple[int, ...]) -> None:
+def _cell_borders(axes: Axes, shape: tuple[int, ...], width: float) -> None:
     """Parts the cells of a map with lines and takes the axes' marks away."""
     axes.set_xticks([])
     axes.set_yticks([])
     axes.set_yticks(np.arange(shape[0] + 1) - 0.5, minor=True)
     axes.set_xticks(np.arange(shape[1] + 1) - 0.5, minor=True)
-    axes.grid(which="minor", color="white", linewidth=1.2)
+    axes.grid(which="minor", color="white", linewidth=width)
     axes.tick_params(which="both", length=0)
     axes.spines[:].set_color(WALL)
 

@@ -17,13 +17,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rlgen.lab import plots, statistics
+from rlgen.lab import grids, plots, statistics
 
 SUMMARY, METRICS, REPORT = "summary.json", "metrics.npz", "report.md"
 SUMMARY_KEYS = (
     *("experiment", "seeds", "seed", "env_steps", "updates", "compile_seconds", "run_seconds", "steps_per_second"),
     *("peak_rss_mb", "devices", "metric", "points", "target", "reached", "versions", "git"),
 )
+MAX_ROWS = 50  # of a run in the table
 POINT_KEYS = ("hypers", "iqm", "ci95", "per_seed", "diverged_seeds")
 TARGET_KEYS = ("value", "direction", "source")
 
@@ -104,7 +105,9 @@ def load_run(folder: Path) -> RunFolder:
 
 
 def markdown(runs: Sequence[RunFolder]) -> str:
-    """Writes the table of all points of all runs, and how likely the first run beats the second.
+    """Writes the table of the points of all runs, and how likely the first run beats the second.
+
+    Of a run with more than `MAX_ROWS` points the best are listed, from the best down.
 
     Args:
         runs: as loaded.
@@ -116,10 +119,16 @@ def markdown(runs: Sequence[RunFolder]) -> str:
     rows = [header, ("---",) * len(header)]
     varied = _varied(runs)
     for run, label in zip(runs, _labels(runs), strict=True):
-        rows += [_row(run, point, label, varied[run.summary["experiment"]]) for point in run.points]
+        points = [run.points[index] for index in _listed(run, MAX_ROWS, MAX_ROWS)]
+        rows += [_row(run, point, label, varied[run.summary["experiment"]]) for point in points]
     table = "\n".join(f"| {' | '.join(_escape(cell) for cell in row)} |" for row in rows)
     plural = "" if len(runs) == 1 else "s"
     parts = [f"# Report on {len(runs)} run{plural}", table]
+    parts += [
+        f"Of the {len(run.points):,} grid points of {label} the best {MAX_ROWS} are listed."
+        for run, label in zip(runs, _labels(runs), strict=True)
+        if len(run.points) > MAX_ROWS
+    ]
     if len(runs) > 1:
         parts.append(_improvement(runs))
     return "\n\n".join(parts) + "\n"
@@ -157,7 +166,7 @@ def write(folders: Sequence[Path], out: Path) -> Path:
 
 
 def _draw(group: Sequence[tuple[RunFolder, str]], comparison: Path, profile: Path) -> None:
-    """Draws runs that share a measure: every point of a single run, or the best point of each of several."""
+    """Draws runs that share a measure: every point of a single run (of many points the best), or the best of each."""
     runs = [run for run, _ in group]
     varied = _varied(runs)
     alone = runs[0] if len(runs) == 1 else None
@@ -165,7 +174,7 @@ def _draw(group: Sequence[tuple[RunFolder, str]], comparison: Path, profile: Pat
     higher_is_better = _higher_is_better(runs)
     lines = []
     for run, label in group:
-        for index in range(len(run.points)) if alone else (_best(run, higher_is_better),):
+        for index in _listed(run, grids.MAX_CURVES, grids.NUM_BEST) if alone else (_best(run, higher_is_better),):
             hypers = _hypers(run.points[index], varied[run.summary["experiment"]])
             name = hypers if alone and hypers else f"{label} {hypers}".strip()
             lines.append(_line(run, index, name, by_step, higher_is_better))
@@ -173,17 +182,20 @@ def _draw(group: Sequence[tuple[RunFolder, str]], comparison: Path, profile: Pat
     target = next(iter(targets.values())) if len(targets) == 1 else None
     metric = runs[0].summary["metric"].replace("_", " ")
     subject = alone.summary["experiment"] if alone else runs[0].task
+    few = ""
+    if alone and len(lines) < len(alone.points):
+        few = f", the best {len(lines)} of {len(alone.points):,} grid points"
     plots.comparison(
         comparison,
         lines,
         xlabel="environment steps" if by_step else "updates",
         ylabel=metric,
-        title=f"{subject}: interquartile mean over seeds with 95 % interval",
+        title=f"{subject}{few}: interquartile mean over seeds with 95 % interval",
         target=plots.Target(target["value"], target["source"]) if target else None,
         higher_is_better=higher_is_better,
     )
     scores = {line.label: line.scores for line in lines}
-    title = f"{subject}: performance profiles"
+    title = f"{subject}{few}: performance profiles"
     plots.profile(profile, scores, xlabel=metric, title=title, higher_is_better=higher_is_better)
 
 
@@ -211,8 +223,14 @@ def _higher_is_better(runs: Sequence[RunFolder]) -> bool:
 
 def _best(run: RunFolder, higher_is_better: bool) -> int:
     """Finds the grid point of the best IQM; the first one if all diverged."""
-    values = np.array([point.iqm for point in run.points]) * (1 if higher_is_better else -1)
-    return int(np.argmax(np.where(np.isnan(values), -np.inf, values)))
+    return grids.best([point.iqm for point in run.points], higher_is_better=higher_is_better)[0]
+
+
+def _listed(run: RunFolder, most: int, num_best: int) -> Sequence[int]:
+    """Gives all grid points of a run, or the best ones, from the best down, where there are more than `most`."""
+    if len(run.points) <= most:
+        return range(len(run.points))
+    return grids.best([point.iqm for point in run.points], higher_is_better=_higher_is_better([run]))[:num_best]
 
 
 def _improvement(runs: Sequence[RunFolder]) -> str:

@@ -30,11 +30,14 @@ def scores(folder: Path, num_episodes: int | None = None) -> tuple[request.Plan,
         `(plan, scores [G, S])`, nan where a lane diverged.
 
     Raises:
-        UsageError: if the folder holds no finished run, or its task has no episodes to count.
+        UsageError: if the folder holds no finished run, its task has no episodes to count, or the run was scored while
+            it learned.
         CheckpointError: if a checkpoint is damaged.
         DataError: if data is missing or damaged.
     """
     made = request.read(folder)
+    if made.experiment.task.online:
+        raise UsageError(f"{made.experiment.name} is scored while it learns: there is nothing left to score")
     trained = runner.restore(folder)
     if num_episodes is not None:
         made = _with_episodes(made, num_episodes)

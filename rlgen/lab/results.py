@@ -1,4 +1,7 @@
-"""Scores a trained sweep and writes its results: `metrics.npz`, `curves.png` and `summary.json`.
+"""Scores a trained sweep and writes its results: `metrics.npz`, `summary.json` and pictures.
+
+`curves.png` is drawn always, `response.png` where there is a grid, `values.png` where the values of a table lie in a
+plane.
 
 Shape legend: `L` lanes, `G` grid points, `S` seeds, `U` windows of updates.
 """
@@ -14,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlgen import sweep
-from rlgen.lab import devices, folders
+from rlgen.lab import devices, folders, grids
 from rlgen.lab.lanes import compile_score, to_host
 from rlgen.lab.request import Plan, revision, versions
 from rlgen.lab.training import Work
@@ -38,7 +41,7 @@ class Outcome(NamedTuple):
 
 
 def score(work: Work) -> Outcome:
-    """Scores every lane by its experiment's own measure, from its last checkpoint.
+    """Scores every lane by its experiment's own measure, from its last checkpoint or from all of its reports.
 
     Args:
         work: its clock of compilation is set forward.
@@ -53,28 +56,40 @@ def score(work: Work) -> Outcome:
     """
     lanes, bound = work.lanes, work.lanes.plan.bound
     work.progress.phase("scoring", work.updates)
-    function = compile_score(lanes)
+    online = lanes.plan.experiment.task.online
     step, compiled = np.int32(bound.num_updates), None
     histories, scores, finite = [], [], []
     for index, group in enumerate(lanes.groups):
         work.interrupts.check()
         saved = lanes.finished(work.folder, index)
+        finite.append(to_host(sweep.finite(saved.state), len(group)))
+        histories.append(saved.history)
+        if online:
+            scores.append(_online(lanes.plan, saved.history))
+            continue
         keys, hypers = lanes.inputs(index)
         state = lanes.place(saved.state)
         if compiled is None:
             begun = time.perf_counter()
-            lowered = function.lower(lanes.data, keys, step, state.algorithm, hypers)
+            lowered = compile_score(lanes).lower(lanes.data, keys, step, state.algorithm, hypers)
             compiled = devices.Call(lowered.compile).result()
             work.compile_seconds += time.perf_counter() - begun
         call = devices.Call(compiled, lanes.data, keys, step, state.algorithm, hypers)
         scores.append(to_host(work.wait(call, "the score"), len(group)))
-        finite.append(to_host(sweep.finite(saved.state), len(group)))
-        histories.append(saved.history)
     history = jax.tree.map(lambda *leaves: np.concatenate(leaves), *histories)
     values = np.concatenate(scores).astype(np.float64)
     first_bad = _first_bad(history, np.concatenate(finite) & np.isfinite(values))
     num_windows = len(lanes.plan.bounds) - 1
     return Outcome(history, np.where(first_bad < num_windows, np.nan, values), first_bad)
+
+
+def _online(made: Plan, history: Report) -> NDArray[np.float64]:
+    """Takes the curve of the whole run as one window, `[L]`; nan where it has no value."""
+    lengths = np.diff(made.bounds)
+    metrics = jax.tree.map(lambda leaf: np.average(leaf, axis=-1, weights=lengths), history.metrics)
+    stats = jax.tree.map(lambda leaf: leaf.sum(axis=-1, dtype=np.float64), history.stats)
+    with np.errstate(invalid="ignore", divide="ignore"):  # no episode ended, or the metrics of a lane that diverged
+        return np.asarray(made.experiment.task.curve(Report(metrics, stats)), np.float64)
 
 
 def _first_bad(history: Report, finite_end: NDArray[np.bool_]) -> NDArray[np.intp]:
@@ -94,11 +109,17 @@ def write(work: Work, outcome: Outcome) -> Summary:
     Returns:
         The summary.
     """
+    from rlgen.lab import statistics  # which imports SciPy
+
     made, folder = work.lanes.plan, work.folder
     arrays = _arrays(made, outcome)
     folders.write_arrays(folder / folders.METRICS, arrays)
-    _draw(folder / folders.CURVES, made, arrays, outcome)
-    summary = _summary(work, arrays["score"])
+    better = made.experiment.task.higher_is_better
+    estimates = statistics.estimates(arrays["score"], higher_is_better=better)
+    _draw_curves(folder / folders.CURVES, made, arrays, outcome, estimates.value)
+    _draw_response(folder / folders.RESPONSE, made, estimates)
+    _draw_values(folder / folders.VALUES, work, outcome)
+    summary = _summary(work, arrays["score"], estimates)
     folders.write_json(folder / folders.SUMMARY, summary)
     return summary
 
@@ -118,33 +139,91 @@ def _arrays(made: Plan, outcome: Outcome) -> dict[str, NDArray[Any]]:
     return {name: leaf if name in shared else leaf.reshape(shape + leaf.shape[1:]) for name, leaf in arrays.items()}
 
 
-def _draw(path: Path, made: Plan, arrays: dict[str, NDArray[Any]], outcome: Outcome) -> None:
-    """Draws the curves; a seed that diverged ranks as the worst from there on."""
+def _draw_curves(
+    path: Path, made: Plan, arrays: dict[str, NDArray[Any]], outcome: Outcome, iqms: NDArray[np.float64]
+) -> None:
+    """Draws the curves, of the best points only where there are many; a seed that diverged ranks as the worst."""
     from rlgen.lab import plots  # which imports SciPy and Matplotlib
 
     bad = np.arange(len(arrays["update"])) >= outcome.first_bad.reshape(arrays["score"].shape)[..., None]
     task = made.experiment.task
     curves = np.where(bad, -np.inf if task.higher_is_better else np.inf, arrays["curve"])
-    seeds, target = made.request.seeds, made.experiment.target
+    seeds, num_points = made.request.seeds, len(made.points)
+    points, title = range(num_points), made.experiment.name
+    if num_points > grids.MAX_CURVES:
+        points = grids.best(iqms, higher_is_better=task.higher_is_better)[: grids.NUM_BEST]
+        title += f": the best {len(points)} of {num_points:,} grid points"
     folders.write(
         path,
         lambda partial: plots.learning_curves(
             partial,
             arrays["env_steps"],
-            {made.label(point) or f"{seeds} seed{'s'[: seeds > 1]}": curve for point, curve in enumerate(curves)},
+            {made.label(point) or f"{seeds} seed{'s'[: seeds > 1]}": curves[point] for point in points},
             ylabel=task.metric,
-            title=made.experiment.name,
-            target=plots.Target(target.value, target.source) if target else None,
+            title=title,
+            target=_target(made),
             higher_is_better=task.higher_is_better,
         ),
     )
 
 
-def _summary(work: Work, scores: NDArray[np.float64]) -> Summary:
-    """Sums a run up; `scores` are `[G, S]`."""
+def _draw_response(path: Path, made: Plan, estimates: Any) -> None:
+    """Draws how the score depends on the grid, if there is one."""
+    from rlgen.lab import plots
+
+    task = made.experiment.task
+    points = [{name: getattr(point, name) for name in made.axes} for point in made.points]
+    chart = grids.chart(points, estimates.value, higher_is_better=task.higher_is_better)
+    if chart is None:
+        return
+    title = f"{made.experiment.name}: {made.request.seeds} seed{'s'[: made.request.seeds > 1]} a point"
+    folders.write(
+        path,
+        lambda partial: plots.response(
+            partial,
+            chart,
+            estimates,
+            ylabel=task.metric,
+            title=title,
+            target=_target(made),
+            higher_is_better=task.higher_is_better,
+        ),
+    )
+
+
+def _draw_values(path: Path, work: Work, outcome: Outcome) -> None:
+    """Draws the values of the best lane, if they lie in a plane."""
+    from rlgen.lab import maps
+
+    made = work.lanes.plan
+    where = maps.plane(made.experiment.task)
+    if where is None:
+        return
+    lane = grids.best(outcome.scores, higher_is_better=made.experiment.task.higher_is_better)[0]
+    index = next(index for index, group in enumerate(work.lanes.groups) if lane in group)
+    at = lane - work.lanes.groups[index].start
+    state = jax.tree.map(lambda leaf: leaf[at], work.lanes.finished(work.folder, index).state.algorithm)
+    point, seed = divmod(lane, made.request.seeds)
+    what = maps.learned(made.experiment, state, made.points[point])
+    if what is not None:
+        label = ", ".join(filter(None, (f"seed {seed}", made.label(point))))
+        title = f"{made.experiment.name}: the best run, {label}"
+        folders.write(path, lambda partial: maps.draw(partial, where, what, title=title))
+
+
+def _target(made: Plan) -> Any:
+    """Gives the target as pictures show it."""
+    from rlgen.lab import plots
+
+    target = made.experiment.target
+    return plots.Target(target.value, target.source) if target else None
+
+
+def _summary(work: Work, scores: NDArray[np.float64], estimates: Any) -> Summary:
+    """Sums a run up; `scores` are `[G, S]`, `estimates` of `[G]`."""
     made, request, bound = work.lanes.plan, work.lanes.plan.request, work.lanes.plan.bound
     env_steps = bound.num_updates * bound.steps_per_update
-    points = [_point(made, point, values) for point, values in enumerate(scores)]
+    points = [_point(*row) for row in zip(made.points, scores, *estimates, strict=True)]
     target = made.experiment.target
     return {
         "experiment": made.experiment.name,
@@ -166,15 +245,12 @@ def _summary(work: Work, scores: NDArray[np.float64]) -> Summary:
     }
 
 
-def _point(made: Plan, point: int, scores: NDArray[np.float64]) -> dict[str, Any]:
+def _point(hypers: Any, scores: NDArray[np.float64], iqm: float, low: float, high: float) -> dict[str, Any]:
     """Sums a grid point up."""
-    from rlgen.lab import statistics  # which imports SciPy
-
-    better = made.experiment.task.higher_is_better
     summary = {
-        "hypers": made.points[point]._asdict(),
-        "iqm": statistics.iqm(scores, higher_is_better=better),
-        "ci95": list(statistics.interval(scores, higher_is_better=better)),
+        "hypers": hypers._asdict(),
+        "iqm": float(iqm),
+        "ci95": [float(low), float(high)],
         "per_seed": scores.tolist(),
         "diverged_seeds": np.flatnonzero(np.isnan(scores)).tolist(),
     }

@@ -5,7 +5,8 @@ Departures: a score that is not finite comes from a run that diverged and ranks 
 dropped, so an IQM is nan only where such a score reaches the middle half; the percentile bootstrap has a fixed seed, so
 that a report says the same twice; the interval of one run is nan, because one run has no spread to resample.
 
-Shape legend: `S` seeds (runs), `K` tasks, `U` points of a curve, `Q` thresholds, `B` bootstrap resamples.
+Shape legend: `S` seeds (runs), `K` tasks, `U` points of a curve, `G` points of a grid, `Q` thresholds, `B` bootstrap
+resamples.
 """
 
 from typing import Any, NamedTuple
@@ -71,6 +72,19 @@ def interval(
     samples = np.take_along_axis(strata[None], rows, axis=1).reshape(num_resamples, -1)
     low, high = _quantiles(_trimmed(samples), confidence)
     return float(low), float(high)
+
+
+def estimates(scores: ArrayLike, *, higher_is_better: bool = True) -> Estimate:
+    """Computes the IQM and its interval for many points of a grid at once.
+
+    Args:
+        scores: `[G, S]`; what is not finite ranks as the worst.
+        higher_is_better: which end is the worst.
+
+    Returns:
+        An `Estimate` of `[G]` arrays, equal to `iqm` and `interval` of each row.
+    """
+    return iqm_curve(_ranked(np.transpose(scores), higher_is_better), higher_is_better=higher_is_better)
 
 
 def forward_fill(curves: ArrayLike) -> Floats:

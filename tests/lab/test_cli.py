@@ -1,5 +1,6 @@
 """The command line: what it prints, what it refuses and how it ends."""
 
+import dataclasses
 import json
 import math
 import subprocess
@@ -10,7 +11,8 @@ import pytest
 from PIL import Image
 
 from rlgen.experiments import catalogue
-from rlgen.lab import cli, commands, devices, folders, runner
+from rlgen.experiments.experiment import Experiment
+from rlgen.lab import cli, commands, devices, folders, request, runner
 from rlgen.lab.checkpoints import CheckpointError
 from rlgen.lab.errors import UsageError
 from rlgen.lab.training import Interrupted
@@ -34,9 +36,8 @@ def errors_of(capsys, *words: str) -> tuple[int, str]:
 def finished(tmp_path_factory):
     """The folder of a run of two points and three seeds, made by the command itself."""
     folder = tmp_path_factory.mktemp("runs") / "cliff"
-    words = (
-        "sweep q_learning --seeds 3 --steps 3000 --windows 3 --devices 1 --seed 5 --grid hypers.learning_rate=0.0,0.5"
-    )
+    words = "sweep q_learning/Cliff --seeds 3 --steps 3000 --windows 3 --devices 1 --seed 5"
+    words += " --grid hypers.learning_rate=0.0,0.5"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(devices, "configure", lambda count: None)  # JAX has its devices already
         assert cli.main([*words.split(), "--out", str(folder)]) == 0
@@ -59,7 +60,7 @@ def test_the_catalogue_as_json_in_a_process_of_its_own():
     rows = json.loads(done.stdout, parse_constant=pytest.fail)
     assert [row["name"] for row in rows] == list(catalogue.EXPERIMENTS)
     row = next(row for row in rows if row["name"] == "policy/ppo/CartPole-v1")
-    assert set(row) == {"name", "config", "hypers", "steps", "seeds", "target"}
+    assert set(row) == {"name", "config", "hypers", "grid", "steps", "seeds", "target"}
     assert row["config"]["hidden_sizes"] == [64, 64]
     assert row["hypers"]["horizon"] is None  # the whole run
     assert row["hypers"]["clip"] == 0.2
@@ -79,7 +80,7 @@ def test_the_catalogue_as_a_table(capsys):
 
 def test_show_takes_a_short_name_and_keeps_brackets(capsys, monkeypatch):
     monkeypatch.setattr(q_learning, "__doc__", f"{q_learning.__doc__}\nBatches are `[T, B]` [bold]here[/bold].")
-    assert cli.main(["show", "q_learning"]) == 0
+    assert cli.main(["show", "q_learning/Cliff"]) == 0
     printed = " ".join(capsys.readouterr().out.split())
     assert "tabular/q_learning/CliffWalking" in printed
     assert "hypers.learning_rate" in printed
@@ -133,14 +134,14 @@ def test_a_sweep_asks_for_what_was_typed(monkeypatch, tmp_path):
     words = "sweep dqn --seeds 3 --steps 1e4 --seed 7 --set hypers.discount=0.9 --set config.num_envs=8"
     words += " --grid hypers.learning_rate=1e-3,1e-4 --devices 2 --chunk 4 --checkpoint-seconds 5 --stall-seconds 6.5"
     assert cli.main([*words.split(), "--quiet", "--tensorboard", "--out", str(tmp_path)]) == 0
-    ((request, folder, _),) = asked
+    ((wanted, folder, _),) = asked
     assert folder == tmp_path
-    assert (request.experiment, request.seeds, request.seed, request.steps) == ("value/dqn/CartPole-v1", 3, 7, 10_000)
-    assert request.settings == ("hypers.discount=0.9", "config.num_envs=8")
-    assert request.grid == ("hypers.learning_rate=1e-3,1e-4",)
-    assert (request.devices, request.chunk) == (2, 4)
-    assert (request.checkpoint_seconds, request.stall_seconds) == (5.0, 6.5)
-    assert (request.quiet, request.tensorboard, request.wandb) == (True, True, False)
+    assert (wanted.experiment, wanted.seeds, wanted.seed, wanted.steps) == ("value/dqn/CartPole-v1", 3, 7, 10_000)
+    assert wanted.settings == ("hypers.discount=0.9", "config.num_envs=8")
+    assert wanted.grid == ("hypers.learning_rate=1e-3,1e-4",)
+    assert (wanted.devices, wanted.chunk) == (2, 4)
+    assert (wanted.checkpoint_seconds, wanted.stall_seconds) == (5.0, 6.5)
+    assert (wanted.quiet, wanted.tensorboard, wanted.wandb) == (True, True, False)
 
 
 def test_a_sweep_fills_in_what_was_not_typed(monkeypatch, tmp_path):
@@ -148,10 +149,77 @@ def test_a_sweep_fills_in_what_was_not_typed(monkeypatch, tmp_path):
     asked = []
     monkeypatch.setattr(runner, "run", lambda *wanted: asked.append(wanted))
     assert cli.main(["sweep", "Breakout-MinAtar-1M"]) == 0
-    ((request, folder, _),) = asked
-    assert (request.seeds, request.steps, request.devices, request.grid) == (8, None, "auto", ())
+    ((wanted, folder, _),) = asked
+    assert (wanted.seeds, wanted.steps, wanted.devices, wanted.grid) == (8, None, "auto", ())
     assert folder.is_dir()
     assert folder.parts[:2] == ("runs", "policy_ppo_Breakout-MinAtar-1M")
+
+
+@pytest.fixture
+def gridded(monkeypatch) -> Experiment:
+    """A row of the catalogue with a grid of its own, scored while it learns."""
+    row = catalogue.find("q_learning/CliffWalking")
+    grid = {"learning_rate": (0.1, 0.30000000000000004), "epsilon_start": (0.05, 0.1)}
+    task = dataclasses.replace(row.task, online=True)
+    row = dataclasses.replace(row, name="tabular/q_learning/Gridded", task=task, grid=grid, target=None)
+    monkeypatch.setitem(catalogue.EXPERIMENTS, row.name, row)
+    return row
+
+
+@pytest.mark.parametrize(
+    ("words", "grid"),
+    [
+        ("", ("hypers.learning_rate=0.1,0.30000000000000004", "hypers.epsilon_start=0.05,0.1")),
+        ("--set hypers.epsilon_start=0.2", ("hypers.learning_rate=0.1,0.30000000000000004",)),
+        ("--set hypers.epsilon_start=0.2 --set hypers.learning_rate=1", ()),
+        ("--grid hypers.discount=0.9,1", ("hypers.discount=0.9,1",)),
+        ("--grid hypers.learning_rate=1", ("hypers.learning_rate=1",)),
+    ],
+)
+def test_a_sweep_runs_over_the_grid_of_its_row_unless_told(gridded, monkeypatch, tmp_path, words, grid):
+    asked = []
+    monkeypatch.setattr(runner, "run", lambda *wanted: asked.append(wanted))
+    assert cli.main(["sweep", "Gridded", *words.split(), "--out", str(tmp_path)]) == 0
+    assert asked[0][0].grid == grid
+
+
+def test_an_impossible_grid_of_a_row_is_refused(gridded, monkeypatch, capsys, tmp_path):
+    monkeypatch.setitem(
+        catalogue.EXPERIMENTS, gridded.name, dataclasses.replace(gridded, grid={"epsilon_start": (0.5, 2.0)})
+    )
+    code, printed = errors_of(capsys, "sweep", "Gridded", "--out", str(tmp_path / "run"))
+    assert code == 2 and "hypers.epsilon_start=2 is impossible" in printed
+    assert not (tmp_path / "run").exists()
+
+
+def test_show_lists_the_grid(gridded, capsys, monkeypatch):
+    assert cli.main(["show", "Gridded"]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "grid 4 points hypers.learning_rate=0.1,0.3 hypers.epsilon_start=0.05,0.1" in printed
+    assert "metric episode return, while it learns" in printed
+    row = dataclasses.replace(gridded, grid={"learning_rate": tuple(value / 20 for value in range(1, 21))})
+    monkeypatch.setitem(catalogue.EXPERIMENTS, row.name, row)
+    assert cli.main(["show", "Gridded"]) == 0
+    assert "hypers.learning_rate=0.05,0.1,0.15,…,1 (20 values)" in capsys.readouterr().out
+    assert cli.main(["show", "ppo/CartPole"]) == 0
+    assert "grid none" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_gridded_run_that_is_scored_while_it_learns(gridded, capsys, monkeypatch, tmp_path):
+    """From the sweep to the report; the grid that was recorded outlives that of the row."""
+    folder = tmp_path / "run"
+    words = "sweep Gridded --seeds 2 --steps 400 --windows 3 --devices 1 --set hypers.epsilon_start=0.2"
+    assert cli.main([*words.split(), "--out", str(folder)]) == 0
+    recorded = json.loads((folder / folders.CONFIG).read_text())
+    assert recorded["request"]["grid"] == ["hypers.learning_rate=0.1,0.30000000000000004"]
+    monkeypatch.setitem(catalogue.EXPERIMENTS, gridded.name, dataclasses.replace(gridded, grid={}))
+    assert len(request.read(folder).points) == 2
+    code, printed = errors_of(capsys, "evaluate", str(folder))
+    assert code == 2 and "tabular/q_learning/Gridded is scored while it learns" in printed
+    assert cli.main(["report", str(folder), str(folder), "--out", str(tmp_path / "report")]) == 0
+    assert "learning_rate=0.1" in capsys.readouterr().out
+    assert cli.main(["play", str(folder)]) == 0
+    assert (folder / "play-values.png").is_file()
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Films, sheets of samples and maps: how many frames, how large, and that they show what happened."""
 
+import dataclasses
 import functools
 import itertools
 
@@ -13,8 +14,10 @@ from rlgen.core import Policy
 from rlgen.envs import adapter, grid
 from rlgen.experiments import catalogue
 from rlgen.experiments.experiment import shrink
-from rlgen.lab import drawings, film, plots
+from rlgen.experiments.tabular_tasks import BanditTask
+from rlgen.lab import drawings, film
 from rlgen.lab.drawings import Episode
+from rlgen.lab.errors import UsageError
 
 RIGHT, DOWN, UP = grid.RIGHT, grid.DOWN, grid.UP
 
@@ -204,24 +207,25 @@ def test_other_observations_are_drawn_too():
     assert drawings.observation(env, tree, 0).tobytes() != drawings.observation(env, tree, 1).tobytes()
 
 
-def test_a_map_of_values_leaves_out_where_nobody_can_stand(monkeypatch, tmp_path):
-    seen = {}
-    monkeypatch.setattr(plots, "value_map", lambda path, values, actions, **rest: seen.update(v=values, a=actions))
-    q_values = safe_path() - 2
-    film.value_map(tmp_path / "map.png", cliff().native, q_values, title="")
-    assert np.isnan(seen["v"][3, 1:]).all()  # the cliff and the goal
-    assert np.isfinite(seen["v"][:3]).all()
-    assert seen["v"][3, 0] == seen["v"][2, 5] == -1
-    assert seen["a"][3, 0] == UP
-    assert seen["a"][2, 5] == RIGHT
+def test_a_film_of_an_episode_without_end_stops(monkeypatch):
+    monkeypatch.setattr(film, "MAX_STEPS", 100)
+    (episode,) = film.record(jax.random.key(0), greedy, jnp.zeros((48, 4)), adapter.make(grid.CliffWalking()), 1)
+    assert len(episode.reward) == 100
 
 
-@pytest.mark.parametrize("name", ["vae/digits", "q_learning"])
+def test_a_bandit_has_no_film(tmp_path):
+    row = dataclasses.replace(catalogue.find("q_learning/Cliff"), task=BanditTask(cliff))
+    learned = film.Learned(row, jax.random.key(0), jnp.int32(4), None, row.hypers)
+    with pytest.raises(UsageError, match="nothing to show"):
+        film.show(learned, tmp_path / "play", label="")
+
+
+@pytest.mark.parametrize("name", ["vae/digits", "q_learning/Cliff"])
 def test_what_is_made_of_a_trained_lane(name, tmp_path):
     experiment = shrink(catalogue.find(name))
     algorithm = experiment.algorithm.build(experiment.task.spec, experiment.config)
     state = algorithm.init(jax.random.key(0), experiment.hypers)
-    if name == "q_learning":
+    if name != "vae/digits":
         state = state._replace(q_values=jnp.asarray(safe_path()))
     learned = film.Learned(experiment, jax.random.key(1), jnp.int32(4), state, experiment.hypers)
     paths = film.show(learned, tmp_path / "play", label="seed 0")

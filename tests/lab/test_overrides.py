@@ -45,6 +45,23 @@ def test_grid_keeps_the_order_of_axes_and_values():
     assert list(axes.items()) == [("learning_rate", [1e-3, 1e-4]), ("discount", [0.9, 0.99])]
 
 
+def test_the_grid_of_a_row_is_text_without_what_is_set():
+    row = dataclasses.replace(PPO, grid={"learning_rate": (1e-3, 0.1 + 0.2), "discount": (0.9, 1)})
+    texts = overrides.default_grid(row, ["config.num_envs=8"])
+    assert texts == ("hypers.learning_rate=0.001,0.30000000000000004", "hypers.discount=0.9,1.0")
+    assert overrides.apply(row, [], texts)[1] == {"learning_rate": [1e-3, 0.1 + 0.2], "discount": [0.9, 1.0]}
+    assert overrides.default_grid(row, [" hypers.learning_rate = 1"]) == ("hypers.discount=0.9,1.0",)
+    assert overrides.default_grid(PPO, []) == ()
+    with pytest.raises(UsageError, match="did you mean"):
+        overrides.default_grid(row, ["hypers.learning_rat=1"])
+
+
+@pytest.mark.parametrize("row", catalogue.EXPERIMENTS.values(), ids=lambda row: row.name)
+def test_the_grid_of_every_row_is_possible(row):
+    _, axes = overrides.apply(row, [], overrides.default_grid(row, []))
+    assert axes == {name: list(map(float, values)) for name, values in row.grid.items()}
+
+
 @pytest.mark.parametrize(
     ("settings", "grid", "message"),
     [

@@ -1,16 +1,19 @@
 """Pictures: right sizes, right marks, readable ticks, and no trace in pyplot's state."""
 
+import itertools
 import subprocess
 import sys
+import time
 
 import matplotlib as mpl
+import matplotlib.colors
 import numpy as np
 import pytest
 from matplotlib import pyplot
 from matplotlib.figure import Figure
 from PIL import Image
 
-from rlgen.lab import plots, statistics
+from rlgen.lab import grids, plots, statistics
 
 X = np.arange(1, 11) * 50_000
 CURVES = np.random.default_rng(0).normal(100.0, 5.0, (6, 10))
@@ -64,6 +67,14 @@ def test_learning_curves_draw_the_iqm_and_its_band(tmp_path, figures):
     assert extent[0] >= -1 and extent[1] >= -1 and extent[2] <= width + 1 and extent[3] <= height + 1
 
 
+def test_a_curve_of_one_window_is_a_mark_with_a_bar(tmp_path, figures):
+    plots.learning_curves(tmp_path / "curves.png", X[:1], {"a": CURVES[:, :1]}, ylabel="loss", title="")
+    axes = figures[0].axes[0]
+    low, high = statistics.interval(CURVES[:, 0])
+    ((start, stop),) = axes.collections[0].get_segments()
+    assert (start[1], stop[1]) == pytest.approx((low, high)) and axes.lines[0].get_marker() == "o"
+
+
 @pytest.mark.parametrize(
     ("last", "first_labels"), [(10, ["0", "2"]), (1_500, ["0", "250"]), (4e6, ["0M", "1M"]), (5_000, ["0k", "1k"])]
 )
@@ -71,6 +82,68 @@ def test_ticks_share_a_unit(tmp_path, figures, last, first_labels):
     x = np.linspace(0, last, 10)
     plots.learning_curves(tmp_path / "curves.png", x, {"a": CURVES}, ylabel="loss", title="")
     assert [tick.get_text() for tick in figures[0].axes[0].get_xticklabels()][:2] == first_labels
+
+
+def chart_of(num_rates, num_lambdas, scores, **rest):
+    rates, lambdas = np.geomspace(1e-3, 1.0, num_rates), np.linspace(0.0, 0.9, num_lambdas)
+    points = [{"rate": rate, "lambda": part} for rate in rates.tolist() for part in lambdas.tolist()]
+    return grids.chart(points, statistics.estimates(scores, **rest).value, **rest), statistics.estimates(scores, **rest)
+
+
+def test_response_draws_a_line_for_each_value_of_the_other_axis(tmp_path, figures):
+    scores = np.random.default_rng(1).normal(size=(35, 8))
+    scores[3] = np.nan
+    chart, estimates = chart_of(7, 5, scores)
+    plots.response(tmp_path / "response.png", chart, estimates, ylabel="return", title="Row", target=TARGET)
+    (figure,) = figures
+    (axes,) = figure.axes
+    assert (axes.get_xscale(), axes.get_xlabel(), axes.get_ylabel()) == ("log", "rate", "return")
+    *lines, target = axes.lines
+    assert [line.get_label() for line in lines][:2] == ["lambda=0", "lambda=0.225"]
+    np.testing.assert_allclose(lines[0].get_xdata(), np.geomspace(1e-3, 1.0, 7))
+    expected = [statistics.iqm(row) for row in scores[3::5]]
+    np.testing.assert_allclose(lines[3].get_ydata(), expected)  # with a hole where all diverged
+    band = axes.collections[0].get_paths()[0].vertices[:, 1]
+    assert band.min() == pytest.approx(min(statistics.interval(row)[0] for row in scores[::5]))
+    assert target.get_linestyle() == "--" and list(target.get_ydata()) == [105.0, 105.0]
+    # Colours go from dark to light.
+    lightness = [sum(line.get_color()[:3]) for line in lines]
+    assert lightness == sorted(lightness)
+    figure.canvas.draw()
+    assert [label.get_text() for label in axes.get_xticklabels()][:2] == ["0.001", "0.00316"]
+    extent = figure.get_tightbbox().extents * plots.DPI
+    width, height = size(tmp_path / "response.png")
+    assert extent[0] >= -1 and extent[1] >= -1 and extent[2] <= width + 1 and extent[3] <= height + 1
+
+
+def test_response_to_one_axis_is_linear_where_it_is_even(tmp_path, figures):
+    points = [{"rate": rate} for rate in np.linspace(0.1, 1.0, 10).tolist()]
+    estimates = statistics.estimates(np.arange(30.0).reshape(10, 3))
+    plots.response(tmp_path / "response.png", grids.chart(points, estimates.value), estimates, ylabel="", title="Row")
+    (axes,) = figures[0].axes
+    assert axes.get_xscale() == "linear" and len(axes.lines) == 1
+    assert figures[0].get_suptitle() == "Row"
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_response_says_what_it_leaves_out(tmp_path, figures, sign):
+    scores = sign * np.random.default_rng(1).normal(-5.0, 1.0, size=(20 * 12, 8))
+    scores[-12:] *= 1e6
+    chart, estimates = chart_of(20, 12, scores, higher_is_better=sign > 0)
+    plots.response(tmp_path / "response.png", chart, estimates, ylabel="", title="Row", higher_is_better=sign > 0)
+    (axes,) = figures[0].axes
+    assert len(axes.lines) == 10
+    low, high = axes.get_ylim()
+    assert (low > -50 and high > -5) if sign > 0 else (high < 50 and low < 5)
+    words = " ".join(figures[0].get_suptitle().split())
+    assert words == f"Row; the best 10 of 12 lines; scores {'below' if sign > 0 else 'above'} the edge are not shown"
+
+
+def test_a_large_response_is_drawn_soon(tmp_path, figures):
+    begun = time.perf_counter()
+    chart, estimates = chart_of(40, 25, np.random.default_rng(1).normal(size=(1000, 100)))
+    plots.response(tmp_path / "response.png", chart, estimates, ylabel="", title="Row")
+    assert time.perf_counter() - begun < 60
 
 
 def test_comparison_draws_curves_and_final_scores(tmp_path, figures):
@@ -124,19 +197,70 @@ def test_value_map_marks_walls_terminals_and_greedy_actions(tmp_path, figures):
     plots.value_map(tmp_path / "map.png", values, actions, title="Values", walls=walls, terminals=terminals)
     axes = figures[0].axes[0]
     written = {text.get_text(): text for text in axes.texts}
-    assert set(written) == {"1", "2", "4", "6", ""}
-    wall, frame = axes.patches
-    assert wall.get_xy() == (1.5, -0.5) and wall.get_width() == 1.0
+    assert set(written) == {"1.00", "2.00", "4.00", "6.00", ""}
+    (frame,) = axes.patches
+    grey = axes.images[1].get_array()
+    assert mpl.colors.to_hex(grey[0, 2]) == plots.WALL and (np.delete(grey.reshape(6, 4), 2, axis=0) == 0).all()
     assert frame.get_xy() == pytest.approx((0.58, 0.58)) and not frame.get_fill()
     arrows = [text for text in axes.texts if not text.get_text()]
     moves = [np.sign(np.round(np.subtract(arrow.xy, arrow.get_position()), 6)).tolist() for arrow in arrows]
     # Right, down, left; none on the wall, the terminal and the cell without an action.
     assert moves == [[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]]
     # The darkest cell is written on in white, the brightest in ink.
-    assert (written["1"].get_color(), written["6"].get_color()) == ("white", plots.INK)
+    assert (written["1.00"].get_color(), written["6.00"].get_color()) == ("white", plots.INK)
     plots.value_map(tmp_path / "plain.png", values, None, title="")
-    assert [text.get_text() for text in figures[1].axes[0].texts] == ["1", "2", "3", "4", "6"]
+    assert [text.get_text() for text in figures[1].axes[0].texts] == ["1.00", "2.00", "3.00", "4.00", "6.00"]
     assert min(size(tmp_path / "plain.png")) > 150
+
+
+def marks(axes):
+    """Places of the numbers and of the arrows' middles on a map, and the words."""
+    words = [text for text in axes.texts if text.get_text()]
+    arrows = [text for text in axes.texts if not text.get_text()]
+    return words, arrows
+
+
+def test_value_map_writes_small_and_large_numbers_and_what_ends_are_worth(tmp_path, figures):
+    values = np.array([[-0.001, -12.345, 123456.0, np.nan, np.nan]])
+    rewards = np.array([[5.0, 5.0, 5.0, -1.0, np.nan]])
+    ends = np.array([[0, 0, 0, 1, 1]])
+    plots.value_map(tmp_path / "map.png", values, None, title="", terminals=ends, rewards=rewards)
+    words, arrows = marks(figures[0].axes[0])
+    assert [word.get_text() for word in words] == ["0.00", "−12.35", "1.23e+05", "−1"] and not arrows
+
+
+def test_value_map_of_a_long_row(tmp_path, figures):
+    path = tmp_path / "row.png"
+    plots.value_map(path, np.linspace(-0.9, 0.9, 19)[None], None, title="A title that is not long")
+    axes, bar = figures[0].axes
+    boxes = [text.get_window_extent() for text in axes.texts]
+    assert len(boxes) == 19 and all(left.x1 < right.x0 for left, right in itertools.pairwise(boxes))
+    assert bar.get_position().y1 < axes.get_position().y0  # below, where there is room
+    assert 150 < size(path)[1] < 400
+
+
+def test_value_map_draws_moves_of_one_length_and_jumps_with_two_heads(tmp_path, figures):
+    directions = ((0, 1), (0, 2), (1, -1), (0, 0))
+    plots.value_map(tmp_path / "map.png", np.zeros((1, 4)), np.arange(4)[None], title="", directions=directions)
+    axes = figures[0].axes[0]
+    words, arrows = marks(axes)
+    lengths = [np.hypot(*np.subtract(arrow.xy, arrow.get_position())) for arrow in arrows]
+    assert len(arrows) == 4  # one, one with a second head, one; the dot is a line
+    np.testing.assert_allclose([lengths[index] for index in (0, 1, 3)], 0.44)
+    assert lengths[2] < 0.3 and len(axes.lines) == 1
+    figures[0].canvas.draw()
+    for word, arrow in zip(words[:2], (arrows[0], arrows[1]), strict=True):
+        assert not word.get_window_extent().overlaps(arrow.arrow_patch.get_window_extent())
+
+
+@pytest.mark.parametrize(("side", "num_arrows"), [(30, 900), (90, 0)])
+def test_value_map_of_a_large_world(tmp_path, figures, side, num_arrows):
+    path = tmp_path / "map.png"
+    values = np.arange(side * side, dtype=float).reshape(side, side)
+    plots.value_map(path, values, np.zeros((side, side), int), title="Large", walls=values % 7 == 8)
+    words, arrows = marks(figures[0].axes[0])
+    assert not words and len(arrows) == num_arrows
+    assert max(size(path)) < 2600
 
 
 def test_image_grid_keeps_every_pixel(tmp_path, figures):

@@ -257,3 +257,22 @@ def test_damaged_metrics_are_refused_by_name(tmp_path, damage, message):
     damage(folder / "metrics.npz")
     with pytest.raises(report.RunError, match=rf"run/metrics\.npz {message}"):
         report.load_run(folder)
+
+
+def test_of_a_large_grid_the_best_points_are_listed_and_drawn(tmp_path, monkeypatch):
+    drawn = {}
+    monkeypatch.setattr(plots, "comparison", lambda path, lines, **rest: drawn.update(rest, lines=lines))
+    rates = tuple(float(index) for index in range(1, 61))
+    large = make_run(tmp_path / "large", grid=rates)
+    edit(large, lambda summary: summary["points"].reverse())  # the best comes last
+    run = report.load_run(large)
+    text = report.markdown([run])
+    rows = table(text)
+    assert [row[2] for row in rows] == [f"learning_rate={rate:g}" for rate in rates[: report.MAX_ROWS]]
+    assert "Of the 60 grid points of value/dqn/CartPole-v1 the best 50 are listed." in text
+    report.write([large], tmp_path)
+    assert [line.label for line in drawn["lines"]] == [f"learning_rate={rate:g}" for rate in rates[:8]]
+    assert drawn["title"].startswith("value/dqn/CartPole-v1, the best 8 of 60 grid points: ")
+    small = make_run(tmp_path / "small", experiment="policy/ppo/CartPole-v1")
+    report.write([large, small], tmp_path)
+    assert [len(line.scores) for line in drawn["lines"]] == [6, 6]

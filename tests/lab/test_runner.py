@@ -6,11 +6,14 @@ import io
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
 import threading
 import time
+import types
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -18,13 +21,15 @@ import pytest
 from jax.experimental.compilation_cache import compilation_cache
 from rich.console import Console
 
-from rlgen.lab import checkpoints, devices, folders, lanes, progress, request, runner, training
+from rlgen.experiments import catalogue
+from rlgen.lab import checkpoints, devices, folders, lanes, maps, plots, progress, request, results, runner, training
 from rlgen.lab.checkpoints import CheckpointError
 from rlgen.lab.devices import StalledDevice
 from rlgen.lab.folders import FolderError
 from rlgen.lab.overrides import UsageError
 from rlgen.lab.request import Request
 from rlgen.lab.training import Interrupted
+from rlgen.train import Report
 
 WINDOWS = 5
 LEARNING = Request(
@@ -137,8 +142,9 @@ def interrupted(whole, tmp_path, monkeypatch):
 
 def test_the_folder_of_a_run(whole):
     folder, summary, _ = whole
-    names = {"config.json", "metrics.npz", "curves.png", "checkpoint", "summary.json", "lock"}
-    assert {path.name for path in folder.iterdir()} == names
+    pictures = {"curves.png", "response.png", "values.png"}
+    names = {"config.json", "metrics.npz", "checkpoint", "summary.json", "lock"}
+    assert {path.name for path in folder.iterdir()} == names | pictures
     text = (folder / "summary.json").read_text()
     assert json.loads(text, parse_constant=pytest.fail) == summary
     assert tuple(summary) == SUMMARY_KEYS
@@ -151,7 +157,80 @@ def test_the_folder_of_a_run(whole):
     assert summary["reached"] is False
     assert [point["hypers"]["learning_rate"] for point in summary["points"]] == [0.5, 0.1]
     assert summary["points"][0]["hypers"]["horizon"] == 403
-    assert (folder / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert all((folder / name).read_bytes().startswith(b"\x89PNG") for name in pictures)
+
+
+def test_pictures_that_a_run_has_no_use_for(whole_ppo):
+    names = {path.name for path in whole_ppo[0].iterdir()}
+    assert "curves.png" in names and not names & {"response.png", "values.png"}
+
+
+@pytest.mark.parametrize("chunk", [None, 4])
+def test_values_are_those_of_the_best_lane(whole, tmp_path, monkeypatch, chunk):
+    made = request.plan(dataclasses.replace(LEARNING, chunk=chunk, devices=1))
+    spread = lanes.spread(made, devices.choose(1, 4))
+    state = runner.restore(whole[0]).state
+
+    def finished(self, folder, index):
+        group = self.groups[index]
+        return types.SimpleNamespace(state=jax.tree.map(lambda leaf: leaf[group.start : group.stop], state))
+
+    monkeypatch.setattr(lanes.Lanes, "finished", finished)
+    seen = []
+    monkeypatch.setattr(maps, "draw", lambda path, where, what, title: (seen.append((what, title)), path.touch()))
+    scores = np.array([-5.0, -4.0, np.nan, -3.0, -2.0, -6.0])
+    work = training.Work(spread, tmp_path, None, None)
+    results._draw_values(tmp_path / "values.png", work, results.Outcome(None, scores, None))
+    ((what, title),) = seen
+    assert title == "tabular/q_learning/CliffWalking: the best run, seed 1, learning_rate=0.1"
+    np.testing.assert_allclose(what.values, state.algorithm.q_values[4].max(-1))
+    assert (tmp_path / "values.png").exists()
+
+
+def online(experiment):
+    return dataclasses.replace(experiment, task=dataclasses.replace(experiment.task, online=True))
+
+
+def test_an_online_score_is_the_curve_of_the_whole_run(tmp_path, monkeypatch):
+    row = online(catalogue.find(LEARNING.experiment))
+    monkeypatch.setitem(catalogue.EXPERIMENTS, row.name, row)
+    monkeypatch.setattr(results, "compile_score", pytest.fail)  # nothing is compiled for it
+    asked = dataclasses.replace(LEARNING, grid=("hypers.learning_rate=0.5,1e30",), steps=3000)
+    summary, _ = run(asked, tmp_path)
+    found = metrics(tmp_path)
+    expected = found["stats/total_return"][0].sum(-1) / found["stats/episodes"][0].sum(-1)
+    np.testing.assert_allclose(found["score"][0], expected, rtol=1e-6)
+    assert summary["points"][0]["per_seed"] == found["score"][0].tolist()
+    assert summary["points"][1]["per_seed"] == [None] * 3 and summary["points"][1]["diverged_seeds"] == [0, 1, 2]
+
+
+def test_an_online_score_weighs_windows_by_their_length():
+    class Metrics(NamedTuple):
+        error: np.ndarray
+
+    task = types.SimpleNamespace(curve=lambda report: report.metrics.error + report.stats["steps"])
+    made: Any = types.SimpleNamespace(bounds=[0, 1, 4], experiment=types.SimpleNamespace(task=task))
+    error, steps = np.array([[8.0, 4.0], [np.nan, 1.0]], np.float32), np.array([[1, 2], [3, 4]], np.int32)
+    found = results._online(made, Report(Metrics(error), {"steps": steps}))
+    np.testing.assert_array_equal(found, [(8 + 3 * 4) / 4 + 3, np.nan])
+    assert found.dtype == np.float64
+
+
+def test_of_many_points_the_best_curves_are_drawn(tmp_path, monkeypatch):
+    drawn = {}
+    monkeypatch.setattr(
+        plots, "learning_curves", lambda path, x, curves, **rest: (path.touch(), drawn.update(rest, c=curves))
+    )
+    axis = ",".join(str(index / 20) for index in range(1, 13))
+    made = request.plan(dataclasses.replace(LEARNING, grid=(f"hypers.learning_rate={axis}",)))
+    arrays = {"update": np.arange(2), "env_steps": np.arange(2), "score": np.zeros((12, 3))}
+    arrays["curve"] = np.broadcast_to(np.arange(12.0)[:, None, None], (12, 3, 2))
+    outcome = results.Outcome(None, np.zeros(36), np.full(36, 2))
+    iqms = np.array([np.nan, *range(11)])
+    results._draw_curves(tmp_path / "curves.png", made, arrays, outcome, iqms)
+    assert list(drawn["c"]) == [f"learning_rate={index / 20:g}" for index in range(12, 4, -1)]
+    assert [curve[0, 0] for curve in drawn["c"].values()] == list(range(11, 3, -1))
+    assert drawn["title"].endswith(": the best 8 of 12 grid points")
 
 
 def test_the_metrics_of_a_run(whole):
@@ -385,7 +464,7 @@ def test_a_seed_that_diverges_leaves_its_neighbours_alone(whole, tmp_path):
         None,
         [None] * 2,
     )
-    assert "seed 1 at learning_rate=1e+30 diverged within updates 0 to 81" in printed
+    assert re.search(r"seeds? [012, ]*1[, 2]* at learning_rate=1e\+30 diverged within updates 0 to 81", printed)
     assert "3 runs diverged" in printed
     first, second = metrics(whole[0]), metrics(tmp_path)
     for name in first:

@@ -89,6 +89,17 @@ def test_iqm_curve_is_iqm_and_interval_of_each_column(higher_is_better):
     assert np.isnan(curve.value[4])
 
 
+@pytest.mark.parametrize("higher_is_better", [True, False])
+def test_estimates_are_iqm_and_interval_of_each_row(higher_is_better):
+    scores = np.random.default_rng(3).normal(size=(6, 9))
+    scores[2, :3], scores[3, 0], scores[4] = NAN, -INF, NAN  # a nan takes nothing from the row before
+    found = statistics.estimates(scores, higher_is_better=higher_is_better)
+    for row, value, low, high in zip(scores, *found, strict=True):
+        np.testing.assert_allclose(statistics.iqm(row, higher_is_better=higher_is_better), value)
+        np.testing.assert_allclose(statistics.interval(row, higher_is_better=higher_is_better), (low, high))
+    assert np.isnan(found.value).tolist() == [False, False, True, False, True, False]
+
+
 def test_iqm_curve_fills_nan_and_keeps_infinity():
     curves = np.array([[NAN, 1.0, NAN], [NAN, 2.0, -INF], [NAN, 3.0, -INF], [4.0, 8.0, 6.0]])
     # Who has no value yet ranks as the worst.
