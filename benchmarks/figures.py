@@ -12,8 +12,10 @@ import numpy as np
 
 from benchmarks import measure
 from rlgen.lab import grids, plots
+from rlgen.lab.statistics import Estimate
 
 FIGURES = Path(__file__).parent / "figures"
+BEST_ARM = "share of steps that took the best arm"
 
 
 def write() -> list[Path]:
@@ -25,6 +27,10 @@ def write() -> list[Path]:
         if "curve" in content:
             paths.append(FIGURES / f"{result.stem}.png")
             _draw_curves(paths[-1], content)
+        for name, suffix, ylabel in (("mean", "", content["summary"]["metric"]), ("best_arm", "-best-arm", BEST_ARM)):
+            if name in content:
+                paths.append(FIGURES / f"{result.stem}{suffix}.png")
+                _draw_means(paths[-1], content, name, ylabel)
         if len(content["summary"]["points"]) > 1:
             paths.append(FIGURES / f"{result.stem}-response.png")
             _draw_response(paths[-1], content["summary"])
@@ -50,6 +56,15 @@ def _draw_curves(path: Path, content: Mapping[str, Any]) -> None:
         title=title,
         **_target(summary),
     )
+
+
+def _draw_means(path: Path, content: Mapping[str, Any], name: str, ylabel: str) -> None:
+    """Draws means over many seeds."""
+    summary = content["summary"]
+    labels = [measure.label(summary, point) or f"{summary['seeds']:,} seeds" for point in summary["points"]]
+    lines = {label: Estimate(*np.array(mean, float)) for label, mean in zip(labels, content[name], strict=True)}
+    title = f"{summary['experiment']}: mean of {summary['seeds']:,} seeds"
+    plots.learning_curves(path, content["env_steps"], lines, ylabel=ylabel, title=title)
 
 
 def _draw_response(path: Path, summary: Mapping[str, Any]) -> None:

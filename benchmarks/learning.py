@@ -14,6 +14,7 @@ from benchmarks import measure
 from rlgen.experiments import catalogue
 
 POINTS = 64  # of a curve that is kept
+SEEDS = 128  # beyond which only means are kept
 CURVES = 16  # grid points up to which their curves are kept
 NUMBERS = 8_000  # of curves that are kept at most; a line of JSON each
 
@@ -25,8 +26,9 @@ def thin(folder: Path) -> dict[str, Any]:
         folder: of the run.
 
     Returns:
-        Its summary, and the main curve `[S, U]` of each seed of each grid point, `[G, S, U]` if there are several; of
-        a large grid neither curves nor the scores of seeds, and what all points share once as `hypers`.
+        Its summary, and the main curve `[S, U]` of each seed of each grid point, `[G, S, U]` if there are several.  Of
+        many seeds the curves' mean and its 95 % interval `[G, 3, U]` instead, and none of the seeds' scores.  Of a
+        large grid no curves either, and what all points share once as `hypers`.
     """
     summary = json.loads((folder / "summary.json").read_text())
     points = summary["points"]
@@ -36,10 +38,31 @@ def thin(folder: Path) -> dict[str, Any]:
         return {"summary": {**summary, "points": [_essence(point, varied) for point in points], "hypers": shared}}
     with np.load(folder / "metrics.npz", allow_pickle=False) as metrics:
         curves, steps = metrics["curve"], metrics["env_steps"]
+        if summary["seeds"] > SEEDS:
+            means = {"mean": curves}
+            if "stats/total_optimal" in metrics:
+                means["best_arm"] = metrics["stats/total_optimal"] / metrics["stats/steps"]
+            lean = [{name: value for name, value in point.items() if name != "per_seed"} for point in points]
+            return {
+                "summary": {**summary, "points": lean},
+                "env_steps": steps.tolist(),
+                **{name: _means(values) for name, values in means.items()},
+            }
     num = min(POINTS, max(2, NUMBERS // (curves.shape[0] * curves.shape[1])))
     index = np.unique(np.linspace(0, len(steps) - 1, num).round().astype(int))
     kept = [[[_rounded(value) for value in seed] for seed in point] for point in curves[:, :, index]]
     return {"summary": summary, "env_steps": steps[index].tolist(), "curve": kept[0] if len(kept) == 1 else kept}
+
+
+def _means(curves: np.ndarray) -> list[list[list[float | None]]]:
+    """Mean over the seeds that have a value, and the ends of its 95 % interval: `[G, 3, U]` of `[G, S, U]`."""
+    count = np.maximum(np.isfinite(curves).sum(1), 1)
+    mean = np.nansum(curves, 1) / count
+    half = 1.96 * np.sqrt(np.nansum(np.square(curves - mean[:, None]), 1) / count**2)
+    return [
+        [[_rounded(value) for value in line] for line in point]
+        for point in np.stack([mean, mean - half, mean + half], 1)
+    ]
 
 
 def _essence(point: dict[str, Any], varied: list[str]) -> dict[str, Any]:

@@ -41,7 +41,7 @@ ROWS = [
     pytest.param(row, id=row.name, marks=pytest.mark.xdist_group(row.name))
     for row in (*FIRST, *(row for row in PROGRAMS if row not in FIRST))
 ]
-SOURCE = re.compile(r"arXiv:\d{4}\.\d{4,5}|doi:10\.\d{4,}/\S+|edition, (chapter|section) \d")
+SOURCE = re.compile(r"arXiv:\d{4}\.\d{4,5}|doi:10\.\d{4,}/\S+|edition, (chapter|section)s? \d")
 
 
 class Subject(NamedTuple):

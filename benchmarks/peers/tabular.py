@@ -67,14 +67,14 @@ def compiled():
     def run(successor, reward, learners, steps):
         total = 0.0
         for learner in numba.prange(learners):
-            np.random.seed(learner)
+            np.random.seed(learner)  # noqa: NPY002 (all that numba knows)
             values, state = np.zeros((48, 4), np.float32), 36
             for _ in range(steps):
                 best = 0
                 for candidate in range(1, 4):
                     if values[state, candidate] > values[state, best]:
                         best = candidate
-                action = np.random.randint(4) if np.random.random() < 0.1 else best
+                action = np.random.randint(4) if np.random.random() < 0.1 else best  # noqa: NPY002
                 after = successor[state, action]
                 largest = values[after, 0]
                 for candidate in range(1, 4):

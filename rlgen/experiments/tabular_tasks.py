@@ -29,18 +29,12 @@ class BanditStats(NamedTuple):
 class BanditTask(Rollouts):
     """One run of a bandit problem, whose arms are drawn anew for every seed.
 
-    Attributes:
-        optimal: whether the share of steps that took the best arm is measured, instead of the reward.
+    How often the best arm was taken is kept among the statistics of a run.
     """
 
-    optimal: bool = False
+    metric: str = "reward a step"
     online: bool = True
     higher_is_better: bool = True
-
-    @property
-    def metric(self) -> str:
-        """What the score and the curve measure."""
-        return "share of best arm" if self.optimal else "reward a step"
 
     def source(self, config: Any, data: Any) -> Source:
         """Rollouts `[T, B]`, with statistics of their steps."""
@@ -60,8 +54,7 @@ class BanditTask(Rollouts):
 
     def curve(self, report: Report) -> Any:
         """Mean over the steps of the window."""
-        stats = report.stats
-        return (stats.total_optimal if self.optimal else stats.total_reward) / stats.steps
+        return report.stats.total_reward / report.stats.steps
 
 
 @dataclasses.dataclass(frozen=True)

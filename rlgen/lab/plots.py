@@ -76,7 +76,7 @@ class Line(NamedTuple):
 def learning_curves(
     path: Path,
     x: ArrayLike,
-    curves: Mapping[str, ArrayLike],
+    curves: Mapping[str, ArrayLike | statistics.Estimate],
     *,
     ylabel: str,
     title: str,
@@ -88,7 +88,7 @@ def learning_curves(
     Args:
         path: of the picture; the suffix chooses the format.
         x: `[U]` steps of a seed.
-        curves: `[S, U]` by label.
+        curves: `[S, U]` by label, or estimates `[U]` that are drawn as they are.
         ylabel: of the vertical axis.
         title: above the axes.
         target: drawn as a dashed line.
@@ -98,7 +98,8 @@ def learning_curves(
     axes = figure.add_subplot()
     _dress(axes, "steps a seed", ylabel)
     for index, (label, values) in enumerate(curves.items()):
-        curve = statistics.iqm_curve(values, higher_is_better=higher_is_better)
+        known = isinstance(values, statistics.Estimate)
+        curve = values if known else statistics.iqm_curve(values, higher_is_better=higher_is_better)
         _band(axes, np.asarray(x), curve, label, _style(index))
     _step_ticks(axes, np.asarray(x))
     if target is not None:

@@ -69,9 +69,9 @@ def _planned(name: str, method: str, **fields: Any) -> Experiment:
     )
 
 
-def _bandit(name: str, algorithm: Any, config: Any, hypers: Any, *, optimal: bool = True, **fields: Any) -> Experiment:
+def _bandit(name: str, algorithm: Any, config: Any, hypers: Any, **fields: Any) -> Experiment:
     """Two thousand runs of a thousand steps on the ten-armed test bed, unless the fields say otherwise."""
-    given = {"task": BanditTask(_env(bandits.Bandit), optimal=optimal), "steps": 1_000, "seeds": 2_000}
+    given = {"task": BanditTask(_env(bandits.Bandit)), "steps": 1_000, "seeds": 2_000}
     return Experiment(
         name=f"tabular/{algorithm.__name__.rpartition('.')[2]}/{name}",
         algorithm=algorithm,
@@ -152,7 +152,7 @@ PREDICTION = (
             name=f"tabular/td_lambda/RandomWalk19{suffix}",
             algorithm=td_lambda,
             task=_walk19,
-            config=td_lambda.Config(traces=traces, **_FIRST_TEN),
+            config=config,
             hypers=td_lambda.Hypers(),
             steps=2_560,
             seeds=100,
@@ -163,10 +163,14 @@ PREDICTION = (
                 "learning_rate": tuple(share / 20 for share in range(1, 21)),
             },
         )
-        for suffix, traces, target in (
-            ("", "accumulating", None),
-            ("-replacing", "replacing", None),
-            ("-dutch", "dutch", Target(0.28, "lowest point of figure 12.8, as read off it; " + BOOK + "12.5", "min")),
+        for suffix, config, target in (
+            ("", td_lambda.Config(traces="accumulating", **_FIRST_TEN), None),
+            ("-replacing", td_lambda.Config(traces="replacing", **_FIRST_TEN), None),
+            (
+                "-dutch",
+                td_lambda.Config(traces="dutch", **_FIRST_TEN),
+                Target(0.28, "lowest point of figure 12.8, as read off it; " + BOOK + "12.5", "min"),
+            ),
         )
     ),
     Experiment(
@@ -191,18 +195,21 @@ PREDICTION = (
     ),
     *(
         Experiment(
-            name=f"tabular/monte_carlo/RandomWalk5-{importance}",
+            name=f"tabular/monte_carlo/RandomWalk5-{config.importance}",
             algorithm=monte_carlo,
             task=_walk5,
-            config=monte_carlo.Config(importance=importance, **_DRIFTING),
+            config=config,
             hypers=monte_carlo.Hypers(),
             steps=256_000,
             target=target,
             tiny={"rollout_length": 128},
         )
-        for importance, target in (
-            ("ordinary", None),
-            ("weighted", Target(0.05, "set by this project for about 28 000 episodes", "min")),
+        for config, target in (
+            (monte_carlo.Config(importance="ordinary", **_DRIFTING), None),
+            (
+                monte_carlo.Config(importance="weighted", **_DRIFTING),
+                Target(0.05, "set by this project for about 28 000 episodes", "min"),
+            ),
         )
     ),
     Experiment(
@@ -220,13 +227,16 @@ PREDICTION = (
             name=f"tabular/batch_prediction/RandomWalk5{suffix}",
             algorithm=batch_prediction,
             task=_walk5,
-            config=batch_prediction.Config(method=method, reference=_WALK5),
+            config=config,
             hypers=batch_prediction.Hypers(initial_value=0.5),
             steps=1_600,
             seeds=100,
             tiny={"num_sweeps": 4},
         )
-        for suffix, method in (("", "td"), ("-monte-carlo", "monte_carlo"))
+        for suffix, config in (
+            ("", batch_prediction.Config(method="td", reference=_WALK5)),
+            ("-monte-carlo", batch_prediction.Config(method="monte_carlo", reference=_WALK5)),
+        )
     ),
     *(
         Experiment(
@@ -260,6 +270,16 @@ CONTROL = (
         hypers=q_learning.Hypers(learning_rate=0.5, discount=1.0, epsilon_start=0.1, epsilon_end=0.1),
         steps=50_000,
         target=SHORTEST,
+        tiny={"num_envs": 4},
+    ),
+    Experiment(
+        name="tabular/q_learning/DynaMaze",
+        algorithm=q_learning,
+        task=EnvTask(_env(grid.dyna_maze), measure="length", higher_is_better=False),
+        config=q_learning.Config(),
+        hypers=q_learning.Hypers(learning_rate=0.1, discount=0.95),
+        steps=6_000,
+        tiny={"num_envs": 4},
     ),
     Experiment(
         name="tabular/q_learning/Line",
@@ -351,7 +371,6 @@ CONTROL = (
         for suffix, config, learning_rate in (
             ("", dyna_q.Config(num_planning=50), 0.1),
             ("-5-steps", dyna_q.Config(num_planning=5), 0.1),
-            ("-no-planning", dyna_q.Config(num_planning=0), 0.1),
             ("-prioritised", dyna_q.Config(num_planning=5, prioritised=True), 1.0),
         )
     ),
@@ -373,7 +392,7 @@ BANDITS = (
             gradient_bandit,
             gradient_bandit.Config(baseline=baseline),
             gradient_bandit.Hypers(),
-            task=BanditTask(_env(bandits.Bandit, mean=4.0), optimal=True),
+            task=BanditTask(_env(bandits.Bandit, mean=4.0)),
             grid={"learning_rate": (0.1, 0.4)},
         )
         for baseline in (True, False)
@@ -384,26 +403,25 @@ BANDITS = (
         thompson,
         thompson.Config(rewards="bernoulli"),
         thompson.Hypers(prior_mean=0.5, prior_weight=2.0),
-        task=BanditTask(_env(bandits.Bandit, kind="bernoulli"), optimal=True),
+        task=BanditTask(_env(bandits.Bandit, kind="bernoulli")),
     ),
     _bandit(
         "Drift10",
         bandit,
         bandit.Config(),
         bandit.Hypers(),
-        task=BanditTask(_env(bandits.Bandit, drift=0.01, max_steps=10_000), optimal=True),
+        task=BanditTask(_env(bandits.Bandit, drift=0.01, max_steps=10_000)),
         steps=10_000,
         seeds=500,
         grid={"step_size": (0.0, 0.1)},
     ),
     # The parameter study: mean reward over the first thousand steps, each method over its own parameter.
-    _bandit("Study10", bandit, bandit.Config(), bandit.Hypers(), optimal=False, grid={"exploration": _POWERS[:6]}),
+    _bandit("Study10", bandit, bandit.Config(), bandit.Hypers(), grid={"exploration": _POWERS[:6]}),
     _bandit(
         "Study10-ucb",
         bandit,
         bandit.Config(exploration="ucb"),
         bandit.Hypers(),
-        optimal=False,
         tiny=_ALL_TRIED,
         grid={"exploration": _POWERS[3:]},
     ),
@@ -412,7 +430,6 @@ BANDITS = (
         bandit,
         bandit.Config(exploration="boltzmann"),
         bandit.Hypers(),
-        optimal=False,
         grid={"exploration": _POWERS[1:9]},
     ),
     _bandit(
@@ -420,7 +437,6 @@ BANDITS = (
         bandit,
         bandit.Config(),
         bandit.Hypers(step_size=0.1, exploration=0.0),
-        optimal=False,
         grid={"initial_value": _POWERS[5:]},
     ),
     _bandit(
@@ -428,7 +444,6 @@ BANDITS = (
         gradient_bandit,
         gradient_bandit.Config(),
         gradient_bandit.Hypers(),
-        optimal=False,
         grid={"learning_rate": _POWERS[2:]},
     ),
 )
