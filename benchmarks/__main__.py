@@ -4,7 +4,7 @@ from pathlib import Path
 
 import tyro
 
-from benchmarks import figures, learners, learning, planning, replay, speed, tables
+from benchmarks import figures, learners, learning, planning, replay, speed, tables, walks
 
 app = tyro.extras.SubcommandApp()
 
@@ -64,6 +64,16 @@ def _learners(python: Path, repeats: int = 3) -> None:
         repeats: alternating runs of each side.
     """
     learners.run(python, repeats)
+
+
+@app.command(name="walks")
+def _walks(repeats: int = 3) -> None:
+    """Time a hundred thousand runs of n-step TD whose walks are shared.
+
+    Args:
+        repeats: timings.
+    """
+    walks.run(repeats)
 
 
 @app.command(name="tables")

@@ -1,5 +1,7 @@
 """Experiments on policy gradients."""
 
+import dataclasses
+
 from rlgen.experiments.experiment import Experiment, Target
 from rlgen.experiments.rows.common import CARTPOLE_LIMIT, gymnax_task
 from rlgen.policy import ppo
@@ -8,7 +10,7 @@ PUREJAXRL = "purejaxrl's PPO, github.com/luchris429/purejaxrl, one seed on two c
 
 _TINY_PPO = {"num_envs": 4, "rollout_length": 8, "num_epochs": 2, "num_minibatches": 2, "hidden_sizes": (8,)}
 
-_BREAKOUT = ppo.Config(num_envs=64, num_minibatches=8, activation="relu")  # one setting, two budgets
+_BREAKOUT = ppo.Config(num_envs=64, num_minibatches=8, activation="relu")
 
 ROWS = (
     Experiment(
@@ -45,8 +47,10 @@ ROWS = (
         name="policy/ppo/Breakout-MinAtar-1M",
         algorithm=ppo,
         task=gymnax_task("Breakout-MinAtar", explore=True),
-        config=_BREAKOUT,
-        hypers=ppo.Hypers(learning_rate=5e-3),
+        config=dataclasses.replace(_BREAKOUT, num_epochs=8),
+        # Chosen by `rlgen sweep policy/ppo/Breakout-MinAtar-1M --seeds 4 --seed 100
+        # --grid hypers.learning_rate=2.5e-3,5e-3`, with 8 epochs and with 4.
+        hypers=ppo.Hypers(learning_rate=2.5e-3),
         steps=1_000_000,
         seeds=8,
         target=Target(32.0, PUREJAXRL + ": 34 at one million steps"),
