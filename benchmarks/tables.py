@@ -11,7 +11,8 @@ _HEAD = """# Benchmarks
 This page is written by `python -m benchmarks tables` from `benchmarks/results/`.
 
 Commands: `python -m benchmarks learning [--only GLOB]`, `python -m benchmarks speed --checkout DIR --python PYTHON`,
-`python -m benchmarks replay`, `python -m benchmarks tables`.
+`python -m benchmarks replay`, `python -m benchmarks planning`, `python -m benchmarks learners --python PYTHON`,
+`python -m benchmarks walks`, `python -m benchmarks tables`.
 """
 
 
@@ -78,6 +79,9 @@ def speed() -> str:
         "Medians of alternating runs in processes of their own; pairs are rlgen / purejaxrl.\n",
         _table(head, rows),
     ]
+    parts += [_planning(result) for result in results if "sparse" in result]
+    parts += [_learners(result) for result in results if "learners" in result]
+    parts += [_walks(result) for result in results if "processor_seconds" in result]
     for result in (result for result in results if "microseconds" in result):
         taken = result["microseconds"]
         parts.append(
@@ -89,6 +93,45 @@ def speed() -> str:
         machine = json.loads(text)
         parts.append(f"Measured on {machine['processor']}, {machine['cores']} cores, Python {machine['python']}.\n")
     return "\n".join(parts)
+
+
+def _planning(result: dict[str, Any]) -> str:
+    """Value iteration, in words."""
+    sparse, dense = result["sparse"], result["dense"]
+    sides = ", ".join(
+        f"{name.replace('_double', ' in float64')} {seconds * 1e6:,.0f} µs"
+        for name, seconds in dense["seconds_a_sweep"].items()
+    )
+    return (
+        f"Value iteration, {sparse['work']}: {sparse['seconds_a_sweep'] * 1e3:.0f} ms a sweep,"
+        f" {sparse['bytes_held'] / 1e6:.0f} MB held and {sparse['bytes_temporary'] / 1e6:.0f} MB besides,"
+        f" {sparse['share_of_bandwidth']:.0%} of the memory bandwidth"
+        f" ({sparse['machine_bytes_per_second'] / 1e9:.1f} GB/s).\n\n"
+        f"Value iteration, {dense['work']}, a sweep: {sides}.\n"
+    )
+
+
+def _learners(result: dict[str, Any]) -> str:
+    """Independent learners beside loops, as a table."""
+    ours = result["learners"]["rlgen"]["steps_per_second"]
+    rows = [
+        [name.replace("_", " "), f"{side['steps_per_second']:,.0f}", f"{ours / side['steps_per_second']:.2f}"]
+        for name, side in result["learners"].items()
+    ]
+    limit = result["bytes_per_second"] / result["bytes_per_step"]
+    return (
+        f"{result['work']}; moving only what a step must, {result['bytes_per_step']} bytes, the memory bandwidth of"
+        f" {result['bytes_per_second'] / 1e9:.1f} GB/s would allow {limit:,.0f} steps/s:\n\n"
+        + _table(["side", "steps/s", "rlgen's speed over it"], rows)
+    )
+
+
+def _walks(result: dict[str, Any]) -> str:
+    """Shared walks, in words."""
+    return (
+        f"{result['work']}, walks shared by all grid points: {result['runs']:,} runs in {result['seconds']:.1f} s,"
+        f" {result['processor_seconds']:.1f} s of processor, after {result['compile_seconds']:.1f} s of compiling.\n"
+    )
 
 
 def write() -> Path:

@@ -1,8 +1,8 @@
 """Times 100 000 runs of n-step TD on the random walk: the catalogue's grid, its walks made once for all grid points.
 
-The policy that walks does not depend on what is learned, so the walks of a seed serve all window lengths and step sizes.
-Composing the pure functions of the algorithm and of its source so, seeds outside and hyperparameters inside, gives the
-numbers of the ordinary sweep, which makes every walk a thousand times over.
+The policy that walks does not depend on what is learned, so the walks of a seed serve all window lengths and step
+sizes.  Composing the pure functions of the algorithm and of its source so, seeds outside and hyperparameters inside,
+gives the numbers of the ordinary sweep, which makes every walk a thousand times over.
 """
 
 import functools
