@@ -296,10 +296,12 @@ def process(native: environment.Environment) -> MDP:
     Raises:
         TypeError: if the environment is none of these.
     """
-    if isinstance(native, FrozenLake):
-        return _frozen_lake(native)
-    if isinstance(native, Table | GridWorld):
-        return native.mdp()
+    # Inside a trace, too, the arrays are constants.
+    with jax.ensure_compile_time_eval():
+        if isinstance(native, FrozenLake):
+            return _frozen_lake(native)
+        if isinstance(native, Table | GridWorld):
+            return native.mdp()
     raise TypeError(f"{native.name} is no tabular environment")
 
 
