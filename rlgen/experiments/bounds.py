@@ -26,11 +26,13 @@ class Interval(NamedTuple):
 POSITIVE, NOT_NEGATIVE, SHARE, REAL = Interval(0, open_low=True), Interval(0), Interval(0, 1), Interval()
 
 HYPERS: dict[str, Interval] = {
+    "backtrack": SHARE,
     "beta": NOT_NEGATIVE,
     "bonus": NOT_NEGATIVE,
     "clip": POSITIVE,
     "correction": SHARE,
     "correction_rate": NOT_NEGATIVE,
+    "damping": NOT_NEGATIVE,
     "discount": SHARE,
     "entropy_coefficient": REAL,
     "epsilon_end": SHARE,
@@ -43,6 +45,7 @@ HYPERS: dict[str, Interval] = {
     "learning_rate": NOT_NEGATIVE,
     "learning_rate_end": NOT_NEGATIVE,
     "max_grad_norm": POSITIVE,
+    "max_kl": POSITIVE,
     "num_steps": Interval(1),
     "prior_mean": REAL,
     "prior_weight": POSITIVE,

@@ -4,10 +4,13 @@ Every function reads the value of the observation *after* each step, before any 
 episode terminates the bootstrap stops; where it is truncated the trace stops and the return bootstraps from
 `next_value`; the last row of the arrays is treated as truncated.
 
-Sources: Sutton and Barto, "Reinforcement Learning", 2nd edition, chapters 7 and 12; GAE, arXiv:1506.02438.
+Sources: Sutton and Barto, "Reinforcement Learning", 2nd edition, chapters 7 and 12; GAE, arXiv:1506.02438;
+V-trace, arXiv:1802.01561.
 
 Shape legend: `T` time, `...` any trailing shape that all arguments share.
 """
+
+from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax import lax
@@ -16,6 +19,13 @@ from rlgen.core import Array
 
 # Steps a compiled loop iteration: the bodies are a few flops, and the loop's own cost would be most of the time.
 UNROLL = 16
+
+
+class Vtrace(NamedTuple):
+    """What V-trace gives for a critic and for an actor."""
+
+    target: Array  # [T, ...], of the value
+    advantage: Array  # [T, ...], weighted by ρ
 
 
 def lambda_return(
@@ -115,3 +125,48 @@ def gae(
 
     _, advantages = lax.scan(body, jnp.zeros_like(delta[0]), (delta, decay), reverse=True, unroll=UNROLL)
     return advantages
+
+
+def vtrace(
+    reward: Array,
+    value: Array,
+    next_value: Array,
+    terminated: Array,
+    truncated: Array,
+    discount: Array | float,
+    lambda_: Array | float,
+    rho: Array,
+    trace: Array,
+) -> Vtrace:
+    """V-trace: values of a policy from the experience of another one.
+
+    `vₜ = V(sₜ) + ρₜ δₜ + γ λ cₜ (vₜ₊₁ − V(sₜ₊₁))`, where `δₜ = rₜ + γ V(sₜ₊₁) − V(sₜ)`, and
+    `Âₜ = ρₜ (rₜ + γ ((1 − λ) V(sₜ₊₁) + λ vₜ₊₁) − V(sₜ))`.  Where all weights are 1 the target is the λ-return and the
+    advantage is GAE.
+
+    Args:
+        reward: `[T, ...]`.
+        value: `[T, ...]`, value of the observation before each step.
+        next_value: `[T, ...]`, value of the observation after each step.
+        terminated: `[T, ...]` bool.
+        truncated: `[T, ...]` bool.
+        discount: `γ`, scalar.
+        lambda_: `λ`, scalar; the paper has 1.
+        rho: `ρ = min(ρ̄, π / μ)`, `[T, ...]`: its bound says whose values are found, those of `π` where it never binds.
+        trace: `c = min(c̄, π / μ)`, `[T, ...]`: its bound says how far a reward reaches back.
+
+    Returns:
+        Targets and advantages.
+    """
+    delta = reward + discount * jnp.where(terminated, 0.0, next_value) - value
+    decay = discount * lambda_ * (1.0 - (terminated | truncated))
+
+    def body(next_correction, inputs):
+        delta_t, decay_t, rho_t, trace_t = inputs
+        following = decay_t * next_correction
+        correction = rho_t * delta_t + trace_t * following
+        return correction, (correction, rho_t * (delta_t + following))
+
+    inputs = (delta, decay, rho, trace)
+    _, (correction, advantage) = lax.scan(body, jnp.zeros_like(delta[0]), inputs, reverse=True, unroll=UNROLL)
+    return Vtrace(value + correction, advantage)

@@ -2,25 +2,23 @@
 
 Advantages are GAE (arXiv:1506.02438).  Departures from the paper, each a switch or a coefficient, are those of the
 authors' code (github.com/openai/baselines): separate actor and critic, orthogonal weights, normalised advantages,
-clipped value loss, clipped gradient norm, annealed learning rate, normalised observations and rewards.  Values of the
-observations before and after every step come from one batched pass after the rollout, with the parameters that acted;
-a truncated episode therefore bootstraps from its true last observation.
+clipped value loss, clipped gradient norm, annealed learning rate, normalised observations and rewards.  A truncated
+episode bootstraps from its true last observation.
 
-Shape legend: `T` rollout length, `B` environments, `M` examples in a minibatch, `A` action parameters, `D` action
-dimensions.
+Shape legend: `T` rollout length, `B` environments, `M` examples in a minibatch.
 """
 
 import dataclasses
 import functools
 from typing import Any, NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from rlgen.core import Algorithm, Array, Box, Key, Policy, Spec, Transition, Tree
-from rlgen.parts import distributions, exploration, losses, networks, normalise, optim, returns
+from rlgen.core import Algorithm, Array, Key, Policy, Spec, Transition, Tree
+from rlgen.parts import actor_critic, exploration, losses, networks, optim, returns
+from rlgen.parts.actor_critic import ActorCritic
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +33,7 @@ class Config:
         network: `"mlp"` or `"cnn"`.
         hidden_sizes: width of each dense layer, of actor and critic alike.
         activation: name in `networks.ACTIVATIONS`.
+        distribution: of `distributions.KINDS`, over actions in a `Box`.
         normalise_advantages: to mean 0 and variance 1 in each minibatch.
         normalise_observations: by running moments.
         normalise_rewards: by the running deviation of the discounted return.
@@ -48,6 +47,7 @@ class Config:
     network: str = "mlp"
     hidden_sizes: tuple[int, ...] = (64, 64)
     activation: str = "tanh"
+    distribution: str = "normal"
     normalise_advantages: bool = True
     normalise_observations: bool = False
     normalise_rewards: bool = False
@@ -111,39 +111,6 @@ class Metrics(NamedTuple):
     clip_fraction: Array
 
 
-class ActorCritic(nn.Module):
-    """Separate actor and critic."""
-
-    spec: Spec
-    config: Config
-
-    def setup(self):
-        """Builds both networks."""
-        torso = functools.partial(
-            networks.torso, self.config.network, self.config.hidden_sizes, self.config.activation, self.spec.observation
-        )
-        num_parameters = distributions.num_parameters(self.spec.action)
-        self.actor_torso, self.critic_torso = torso(), torso()
-        self.actor_head = nn.Dense(num_parameters, kernel_init=nn.initializers.orthogonal(0.01))
-        self.critic_head = nn.Dense(1, kernel_init=nn.initializers.orthogonal(1.0))
-        if isinstance(self.spec.action, Box):
-            self.log_std = self.param("log_std", nn.initializers.zeros, (num_parameters,))
-
-    def actor(self, obs: Array) -> Any:
-        """Gives the distribution over actions at `[*N, *observation]`."""
-        parameters = self.actor_head(self.actor_torso(networks.encode(obs, self.spec.observation)))
-        log_std = self.log_std if isinstance(self.spec.action, Box) else None
-        return distributions.over(self.spec.action, parameters, log_std)
-
-    def critic(self, obs: Array) -> Array:
-        """Gives values `[*N]`."""
-        return self.critic_head(self.critic_torso(networks.encode(obs, self.spec.observation)))[..., 0]
-
-    def __call__(self, obs: Array) -> tuple[Any, Array]:
-        """Gives the distribution and the values."""
-        return self.actor(obs), self.critic(obs)
-
-
 def optimiser(hypers: Hypers) -> Any:
     """Adam with the paper code's epsilon, behind a clip of the gradient norm."""
     return optim.adam(hypers.learning_rate, max_grad_norm=hypers.max_grad_norm, eps=1e-5)
@@ -190,8 +157,7 @@ def learn(learner: Learner, minibatch: Minibatch, hypers: Hypers, *, network: Ac
 
 def estimate(params: Tree, rollout: Transition, hypers: Hypers, *, network: ActorCritic) -> Minibatch:
     """Values and advantages of a rollout `[T, B]`, as one batch `[T * B]`."""
-    both = jnp.stack([rollout.obs, rollout.next_obs])
-    value, next_value = networks.apply(network, params, both, method="critic")
+    value, next_value = actor_critic.values(params, rollout, network=network)
     advantage = returns.gae(
         rollout.reward, value, next_value, rollout.terminated, rollout.truncated, hypers.discount, hypers.gae_lambda
     )
@@ -208,58 +174,31 @@ def epoch(key: Key, learner: Learner, batch: Minibatch, hypers: Hypers, *, netwo
 
 def init(key: Key, hypers: Hypers, *, network: ActorCritic) -> State:
     """Makes the state before the first update.  The key is consumed."""
-    spec, config = network.spec, network.config
-    params = network.init(key, jnp.zeros((1, *spec.observation.shape), spec.observation.dtype))
-    return State(
-        learner=Learner(params, optimiser(hypers).init(params)),
-        observations=normalise.moments(spec.observation.shape) if config.normalise_observations else (),
-        returns=normalise.returns(config.num_envs) if config.normalise_rewards else (),
-    )
+    params = actor_critic.initial_params(key, network)
+    return State(Learner(params, optimiser(hypers).init(params)), *actor_critic.initial_scales(network))
 
 
 def update(key: Key, step: Array, state: State, batch: Transition, hypers: Hypers, *, network: ActorCritic):
     """Learns from one rollout `[T, B]` in several epochs.  The key is consumed."""
-    config = network.config
     hypers = hypers._replace(
         learning_rate=exploration.linear(hypers.learning_rate, hypers.learning_rate_end, step / hypers.horizon)
     )
-    observations, reward_scale, rollout = state.observations, state.returns, batch
-    if config.normalise_observations:
-        # The moments that acted also learn, so that the first ratio is 1; what was seen counts from the next rollout.
-        rollout = batch._replace(
-            obs=normalise.standardise(batch.obs, observations),
-            next_obs=normalise.standardise(batch.next_obs, observations),
-        )
-        observations = normalise.merge(observations, batch.obs)
-    if config.normalise_rewards:
-        done = batch.terminated | batch.truncated
-        reward_scale, reward = normalise.scale_rewards(reward_scale, batch.reward, done, hypers.discount)
-        rollout = rollout._replace(reward=reward)
+    rollout, observations, reward_scale = actor_critic.normalised(
+        batch, state.observations, state.returns, hypers.discount, config=network.config
+    )
     examples = estimate(state.learner.params, rollout, hypers, network=network)
     learner, metrics = lax.scan(
         lambda learner, key: epoch(key, learner, examples, hypers, network=network),
         state.learner,
-        jax.random.split(key, config.num_epochs),
+        jax.random.split(key, network.config.num_epochs),
     )
     return State(learner, observations, reward_scale), jax.tree.map(jnp.mean, metrics)
-
-
-def act(key: Key, obs: Tree, memory: tuple[()], *, state: State, network: ActorCritic, explore: bool):
-    """Samples an action at `[*N, *observation]`, or takes the likeliest.  The key is consumed."""
-    if network.config.normalise_observations:
-        obs = normalise.standardise(obs, state.observations)
-    distribution = networks.apply(network, state.learner.params, obs, method="actor")
-    action = distribution.sample(seed=key) if explore else distribution.mode()
-    return action, {"log_prob": distribution.log_prob(action)}, memory
 
 
 def policy(step: Array, state: State, hypers: Hypers, *, explore: bool, network: ActorCritic) -> Policy:
     """The actor."""
     del step, hypers
-    return Policy(
-        memory=lambda batch_shape: (),
-        apply=functools.partial(act, state=state, network=network, explore=explore),
-    )
+    return actor_critic.policy(state, network=network, explore=explore)
 
 
 def build(spec: Spec, config: Config) -> Algorithm:
@@ -273,11 +212,9 @@ def build(spec: Spec, config: Config) -> Algorithm:
         The algorithm; its batches are rollouts `[T, B]` of `Transition`.
 
     Raises:
-        ValueError: if discrete observations are to be normalised.
+        ValueError: if discrete observations are to be normalised, or there is no such distribution over the actions.
     """
-    if config.normalise_observations and not isinstance(spec.observation, Box):
-        raise ValueError(f"config.normalise_observations has no meaning for observations in {spec.observation}")
-    network = ActorCritic(spec, config)
+    network = actor_critic.make(spec, config)
     return Algorithm(
         init=functools.partial(init, network=network),
         update=functools.partial(update, network=network),

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from rlgen.parts import returns
 
 LENGTH, DISCOUNT = 7, 0.9
-lambda_return, gae = jax.jit(returns.lambda_return), jax.jit(returns.gae)
+lambda_return, gae, vtrace = (jax.jit(function) for function in (returns.lambda_return, returns.gae, returns.vtrace))
 n_step_return = jax.jit(returns.n_step_return, static_argnums=5)
 FLAGS = st.lists(st.sampled_from(["", "terminated", "truncated", "both"]), min_size=LENGTH, max_size=LENGTH)
 
@@ -86,6 +86,42 @@ def test_ends_of_lambda_and_n(names, seed):
     equal(gae(reward, value, chained, terminated, truncated, DISCOUNT, 1.0), monte_carlo - value)
 
 
+def slow_vtrace(reward, value, next_value, terminated, truncated, discount, lambda_, rho, trace, start):
+    """The sum over temporal differences of the definition, each behind the product of the traces before it."""
+    total, weight = value[start], 1.0
+    for row in range(start, len(reward)):
+        delta = reward[row] + discount * (not terminated[row]) * next_value[row] - value[row]
+        total += weight * rho[row] * delta
+        if terminated[row] or truncated[row]:
+            break
+        weight *= discount * lambda_ * trace[row]
+    return total
+
+
+@settings(max_examples=30, deadline=None, derandomize=True)
+@given(FLAGS, st.integers(0, 99), st.floats(0, 1), st.floats(0, 1))
+def test_vtrace_is_its_definition_and_on_policy_the_lambda_return(names, seed, discount, lambda_):
+    reward, value, next_value = draw(seed)
+    terminated, truncated = flags_of(names)
+    chained = np.where(truncated | terminated, next_value, np.append(value[1:], next_value[-1]))
+    given_ = (reward, value, chained, terminated, truncated, discount, lambda_)
+    equal = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5)
+
+    ratio = np.exp(draw(seed + 100)[0])
+    weights = (np.minimum(ratio, 1.5), np.minimum(ratio, 0.8))
+    target, advantage = vtrace(*given_, *weights)
+    expected = np.array([slow_vtrace(*given_, *weights, row) for row in range(LENGTH)])
+    equal(target, expected)
+    # What follows a step is worth the mixture of its value and its target, and its value alone where the trace ends.
+    following = np.where(truncated | terminated, chained, np.append(expected[1:], chained[-1]))
+    mixed = (1 - lambda_) * chained + lambda_ * following
+    equal(advantage, weights[0] * (reward + discount * ~terminated * mixed - value))
+
+    target, advantage = vtrace(*given_, np.ones(LENGTH), np.ones(LENGTH))
+    equal(target, lambda_return(reward, chained, *given_[3:]))
+    equal(advantage, gae(*given_))
+
+
 @pytest.mark.parametrize("end", ["terminated", "truncated"])
 def test_an_episode_ends_in_one_of_two_ways(end):
     reward, next_value = jnp.array([1.0, 2.0, 4.0]), jnp.array([10.0, 20.0, 40.0])
@@ -124,16 +160,33 @@ def test_parity_with_rlax():
     equal(gae(reward, values[:-1], *given_[1:], 0.8), expected)
 
 
+def test_vtrace_parity_with_rlax():
+    reward, _, _ = draw(4)
+    values = np.random.default_rng(5).normal(size=LENGTH + 1).astype(np.float32)
+    ratio = np.linspace(0.2, 2.0, LENGTH, dtype=np.float32)[[3, 6, 0, 5, 1, 4, 2]]
+    terminated = np.array([False, False, True, False, False, False, False])
+    discount = (DISCOUNT * ~terminated).astype(np.float32)
+    theirs = rlax.vtrace_td_error_and_advantage(values[:-1], values[1:], reward, discount, ratio, 0.8, 1.2, 1.2)
+    given_ = (reward, values[:-1], values[1:], terminated, np.zeros(LENGTH, bool), DISCOUNT, 0.8)
+    target, advantage = vtrace(*given_, np.minimum(ratio, 1.2), np.minimum(ratio, 1.0))
+    np.testing.assert_allclose(target - values[:-1], theirs.errors, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(advantage, theirs.pg_advantage, rtol=1e-5, atol=1e-5)
+
+
 def test_trailing_axes_are_independent():
     shape = (LENGTH, 2, 3)
     reward, value, next_value = draw(6, shape)
     rng = np.random.default_rng(7)
     terminated, truncated = rng.random(shape) < 0.2, rng.random(shape) < 0.2
     given_ = (reward, next_value, terminated, truncated, DISCOUNT)
-    whole = (n_step_return(*given_, 3), lambda_return(*given_, 0.8), gae(reward, value, *given_[1:], 0.8))
-    column = tuple(leaf[:, 1, 2] if np.ndim(leaf) else leaf for leaf in given_)
-    alone = (n_step_return(*column, 3), lambda_return(*column, 0.8), gae(column[0], value[:, 1, 2], *column[1:], 0.8))
-    for many, one in zip(whole, alone, strict=True):
+    weights = (np.abs(value), np.abs(reward))
+
+    def every(given_, value, weights):
+        estimated = (given_[0], value, *given_[1:], 0.8)
+        return n_step_return(*given_, 3), lambda_return(*given_, 0.8), gae(*estimated), *vtrace(*estimated, *weights)
+
+    column, part, parts = jax.tree.map(lambda leaf: leaf[:, 1, 2] if np.ndim(leaf) else leaf, (given_, value, weights))
+    for many, one in zip(every(given_, value, weights), every(column, part, parts), strict=True):
         np.testing.assert_allclose(many[:, 1, 2], one, rtol=1e-6)
 
 

@@ -11,7 +11,7 @@ import pytest
 from rlgen import train
 from rlgen.core import Box, Discrete, Spec, Transition
 from rlgen.envs import adapter, probes
-from rlgen.parts import returns
+from rlgen.parts import actor_critic, returns
 from rlgen.policy import ppo
 from rlgen.sources import rollout
 
@@ -37,7 +37,7 @@ def collected(key, state, network):
     """A made-up rollout `[8, 2]` whose actions the policy itself drew."""
     obs_key, act_key, flag_key, reward_key = jax.random.split(key, 4)
     obs = jax.random.normal(obs_key, (8, 2, 3))
-    action, extras, _ = ppo.act(act_key, obs, (), state=state, network=network, explore=True)
+    action, extras, _ = actor_critic.act(act_key, obs, (), state=state, network=network, explore=True)
     flags = jax.random.bernoulli(flag_key, 0.2, (2, 8, 2))
     reward = jax.random.normal(reward_key, (8, 2))
     return Transition(obs, action, reward, obs + 0.5, flags[0], flags[1] & ~flags[0], extras)

@@ -1,0 +1,207 @@
+"""Advantage actor-critic: the synchronous form of arXiv:1602.01783, and policy gradient with a learned baseline.
+
+One gradient step a rollout, on advantages by GAE (arXiv:1506.02438): `gae_lambda` 1 gives the paper's n-step returns
+that bootstrap at the end of the rollout, and 0 one-step errors.  Departures from the paper are those of its later
+synchronous implementations: separate actor and critic, orthogonal weights, clipped gradient norm, and as switches Adam,
+normalised advantages, observations and rewards.  A truncated episode bootstraps from its true last observation.
+
+Shape legend: `T` rollout length, `B` environments, `M` examples in a minibatch.
+"""
+
+import dataclasses
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import optax
+
+from rlgen.core import Algorithm, Array, Key, Policy, Spec, Transition, Tree
+from rlgen.parts import actor_critic, exploration, losses, networks, optim, returns
+from rlgen.parts.actor_critic import ActorCritic
+
+OPTIMISERS = ("rmsprop", "adam")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """What shapes the program.
+
+    Attributes:
+        num_envs: `B`.
+        rollout_length: `T`.
+        network: `"mlp"` or `"cnn"`.
+        hidden_sizes: width of each dense layer, of actor and critic alike.
+        activation: name in `networks.ACTIVATIONS`.
+        distribution: of `distributions.KINDS`, over actions in a `Box`.
+        optimiser: of `OPTIMISERS`.
+        normalise_advantages: to mean 0 and variance 1 in each minibatch.
+        normalise_observations: by running moments.
+        normalise_rewards: by the running deviation of the discounted return.
+    """
+
+    num_envs: int = 8
+    rollout_length: int = 5
+    network: str = "mlp"
+    hidden_sizes: tuple[int, ...] = (64, 64)
+    activation: str = "tanh"
+    distribution: str = "normal"
+    optimiser: str = "rmsprop"
+    normalise_advantages: bool = False
+    normalise_observations: bool = False
+    normalise_rewards: bool = False
+
+    def __post_init__(self):
+        if self.optimiser not in OPTIMISERS:
+            raise ValueError(f"config.optimiser={self.optimiser!r} is not one of {', '.join(OPTIMISERS)}")
+
+
+class Hypers(NamedTuple):
+    """What is only a number; float32 leaves."""
+
+    learning_rate: float = 7e-4
+    learning_rate_end: float = 0.0  # after `horizon` updates
+    horizon: float = float("inf")  # updates over which the learning rate is annealed
+    discount: float = 0.99
+    gae_lambda: float = 1.0
+    value_coefficient: float = 0.5
+    entropy_coefficient: float = 0.01
+    max_grad_norm: float = 0.5
+
+
+class Learner(NamedTuple):
+    """What a minibatch changes."""
+
+    params: Tree
+    opt_state: Tree
+
+
+class State(NamedTuple):
+    """What an update changes; a part that is switched off is `()`."""
+
+    learner: Learner
+    observations: Tree  # `normalise.Moments` of `[*observation]`
+    returns: Tree  # `normalise.Returns` of `B` environments
+
+
+class Minibatch(NamedTuple):
+    """What the rule learns from."""
+
+    obs: Tree  # [M, *observation], normalised where that is switched on
+    action: Tree  # [M, *action]
+    advantage: Array  # [M]
+    target: Array  # [M], of the value
+
+
+class Metrics(NamedTuple):
+    """Means over an update's examples, before the step."""
+
+    loss: Array
+    policy_loss: Array
+    value_loss: Array
+    entropy: Array
+
+
+def optimiser(hypers: Hypers, *, config: Config) -> Any:
+    """Behind a clip of the gradient norm, Adam, or RMSProp as the paper has it.
+
+    That adds its epsilon under the root and starts its mean of squares at 1, so that the first steps are small.
+    """
+    if config.optimiser == "adam":
+        return optim.adam(hypers.learning_rate, max_grad_norm=hypers.max_grad_norm, eps=1e-5)
+    # optax says float and takes tracers.
+    learning_rate, max_grad_norm = hypers.learning_rate, hypers.max_grad_norm
+    rmsprop = optax.rmsprop(learning_rate, decay=0.99, eps=1e-5, eps_in_sqrt=True, initial_scale=1.0)
+    return optax.flatten(optax.chain(optax.clip_by_global_norm(max_grad_norm), rmsprop))
+
+
+def loss(params: Tree, minibatch: Minibatch, hypers: Hypers, *, network: ActorCritic) -> tuple[Array, Metrics]:
+    """Policy gradient, value error and entropy bonus: `−Â ln π(a | s) + c ½ (G − V(s))² − β H(π(· | s))`."""
+    distribution, value = networks.apply(network, params, minibatch.obs)
+    advantage = minibatch.advantage
+    if network.config.normalise_advantages:
+        advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
+    policy_loss = -(advantage * distribution.log_prob(minibatch.action)).mean()
+    value_loss = losses.squared(minibatch.target - value).mean()
+    entropy = distribution.entropy().mean()
+    total = policy_loss + hypers.value_coefficient * value_loss - hypers.entropy_coefficient * entropy
+    return total, Metrics(total, policy_loss, value_loss, entropy)
+
+
+def learn(learner: Learner, minibatch: Minibatch, hypers: Hypers, *, network: ActorCritic) -> tuple[Learner, Metrics]:
+    """Takes one gradient step on one minibatch: the rule itself, free of any environment.
+
+    Args:
+        learner: parameters and optimiser.
+        minibatch: leaves `[M, ...]`.
+        hypers: numbers; `learning_rate` is used as it stands.
+        network: the actor and critic.
+
+    Returns:
+        `(learner, metrics)`.
+    """
+    params, opt_state, metrics = optim.descend(
+        functools.partial(loss, network=network),
+        optimiser(hypers, config=network.config),
+        *learner,
+        minibatch,
+        hypers,
+    )
+    return Learner(params, opt_state), metrics
+
+
+def estimate(params: Tree, rollout: Transition, hypers: Hypers, *, network: ActorCritic) -> Minibatch:
+    """Advantages and targets of a rollout `[T, B]`, as one batch `[T * B]`."""
+    value, next_value = actor_critic.values(params, rollout, network=network)
+    advantage = returns.gae(
+        rollout.reward, value, next_value, rollout.terminated, rollout.truncated, hypers.discount, hypers.gae_lambda
+    )
+    batch = Minibatch(rollout.obs, rollout.action, advantage, value + advantage)
+    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), batch)
+
+
+def init(key: Key, hypers: Hypers, *, network: ActorCritic) -> State:
+    """Makes the state before the first update.  The key is consumed."""
+    params = actor_critic.initial_params(key, network)
+    opt_state = optimiser(hypers, config=network.config).init(params)
+    return State(Learner(params, opt_state), *actor_critic.initial_scales(network))
+
+
+def update(key: Key, step: Array, state: State, batch: Transition, hypers: Hypers, *, network: ActorCritic):
+    """Learns from one rollout `[T, B]` in one gradient step.  The key is not used."""
+    del key
+    hypers = hypers._replace(
+        learning_rate=exploration.linear(hypers.learning_rate, hypers.learning_rate_end, step / hypers.horizon)
+    )
+    rollout, observations, reward_scale = actor_critic.normalised(
+        batch, state.observations, state.returns, hypers.discount, config=network.config
+    )
+    examples = estimate(state.learner.params, rollout, hypers, network=network)
+    learner, metrics = learn(state.learner, examples, hypers, network=network)
+    return State(learner, observations, reward_scale), metrics
+
+
+def policy(step: Array, state: State, hypers: Hypers, *, explore: bool, network: ActorCritic) -> Policy:
+    """The actor."""
+    del step, hypers
+    return actor_critic.policy(state, network=network, explore=explore)
+
+
+def build(spec: Spec, config: Config) -> Algorithm:
+    """Binds advantage actor-critic to a task.
+
+    Args:
+        spec: observations of one array; actions `Discrete` or a vector `Box`.
+        config: what shapes the program.
+
+    Returns:
+        The algorithm; its batches are rollouts `[T, B]` of `Transition`.
+
+    Raises:
+        ValueError: if discrete observations are to be normalised, or there is no such distribution over the actions.
+    """
+    network = actor_critic.make(spec, config)
+    return Algorithm(
+        init=functools.partial(init, network=network),
+        update=functools.partial(update, network=network),
+        policy=functools.partial(policy, network=network),
+    )
