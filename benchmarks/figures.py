@@ -16,6 +16,39 @@ from rlgen.lab.statistics import Estimate
 
 FIGURES = Path(__file__).parent / "figures"
 BEST_ARM = "share of steps that took the best arm"
+# Several results in one picture: its name, its title, and the label of each result by its file's name.
+TOGETHER = {
+    "cliff-walking": (
+        "Cliff walking: the return while it is learned, ε = 0.1",
+        {
+            "tabular_q_learning_CliffWalking": "Q-learning",
+            "tabular_sarsa_CliffWalking": "Sarsa",
+            "tabular_sarsa_CliffWalking-expected": "expected Sarsa",
+            "tabular_sarsa_CliffWalking-4-step": "4-step Sarsa",
+        },
+    ),
+    "batch-prediction": (
+        "Batch updating on the random walk of five states",
+        {
+            "tabular_batch_prediction_RandomWalk5": "TD(0)",
+            "tabular_batch_prediction_RandomWalk5-monte-carlo": "Monte Carlo",
+        },
+    ),
+    "maximisation-bias": (
+        "Maximisation bias: mean length of an episode, 1 for right and 2 for left",
+        {
+            "tabular_q_learning_MaximisationBias": "Q-learning",
+            "tabular_q_learning_MaximisationBias-double": "double Q-learning",
+        },
+    ),
+}
+STUDY = {
+    "tabular_bandit_Study10": "ε-greedy: ε",
+    "tabular_bandit_Study10-ucb": "upper confidence bound: c",
+    "tabular_bandit_Study10-optimistic": "optimistic start: Q₀",
+    "tabular_bandit_Study10-boltzmann": "Boltzmann: temperature",
+    "tabular_gradient_bandit_Study10": "gradient bandit: α",
+}
 
 
 def write() -> list[Path]:
@@ -34,7 +67,43 @@ def write() -> list[Path]:
         if len(content["summary"]["points"]) > 1:
             paths.append(FIGURES / f"{result.stem}-response.png")
             _draw_response(paths[-1], content["summary"])
+    for name, (title, labels) in TOGETHER.items():
+        paths.append(FIGURES / f"{name}.png")
+        _draw_together(paths[-1], title, labels)
+    paths.append(FIGURES / "bandit-study.png")
+    _draw_study(paths[-1])
     return paths
+
+
+def _load(stem: str) -> dict[str, Any]:
+    return json.loads((measure.RESULTS / "learning" / f"{stem}.json").read_text())
+
+
+def _draw_together(path: Path, title: str, labels: Mapping[str, str]) -> None:
+    """Draws the curves of several results, which have their steps in common."""
+    results = {label: _load(stem) for stem, label in labels.items()}
+    lines = {
+        label: np.array(result["curve"], float) if "curve" in result else Estimate(*np.array(result["mean"][0], float))
+        for label, result in results.items()
+    }
+    first = next(iter(results.values()))
+    look = {"ylabel": first["summary"]["metric"], "higher_is_better": measure.higher_is_better(first["summary"])}
+    plots.learning_curves(path, first["env_steps"], lines, title=title, **look)
+
+
+def _draw_study(path: Path) -> None:
+    """Draws the mean reward of each way to explore a bandit against that way's own parameter."""
+    x, parts, lines = [], [], []
+    for stem, label in STUDY.items():
+        summary = _load(stem)["summary"]
+        (axis,) = measure.varied(summary)
+        begun = len(x)
+        x += [point["hypers"][axis] for point in summary["points"]]
+        parts.append(np.stack(measure.estimates(summary)))
+        lines.append(grids.Line(label, np.arange(begun, len(x))))
+    chart = grids.Chart("parameter", np.array(x), lines, len(lines), ordered=False)
+    title = "Ten-armed test bed: mean reward over the first 1,000 steps"
+    plots.response(path, chart, Estimate(*np.concatenate(parts, axis=1)), ylabel="reward a step", title=title)
 
 
 def _draw_curves(path: Path, content: Mapping[str, Any]) -> None:
