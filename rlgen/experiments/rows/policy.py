@@ -1,7 +1,5 @@
 """Experiments on policy gradients."""
 
-import dataclasses
-
 from rlgen.experiments.experiment import Experiment, Target
 from rlgen.experiments.rows.common import CARTPOLE_LIMIT, ZOO, gymnax_task
 from rlgen.policy import a2c, ppo, reinforce, trpo
@@ -22,7 +20,7 @@ _TINY_TRPO = {
     "num_backtracks": 4,
 }
 
-_BREAKOUT = ppo.Config(num_envs=64, num_minibatches=8, activation="relu")
+_BREAKOUT = ppo.Config(num_envs=64, num_minibatches=8, activation="relu")  # one setting, two budgets
 
 ROWS = (
     Experiment(
@@ -59,10 +57,8 @@ ROWS = (
         name="policy/ppo/Breakout-MinAtar-1M",
         algorithm=ppo,
         task=gymnax_task("Breakout-MinAtar", explore=True),
-        config=dataclasses.replace(_BREAKOUT, num_epochs=8),
-        # Chosen by `rlgen sweep policy/ppo/Breakout-MinAtar-1M --seeds 4 --seed 100
-        # --grid hypers.learning_rate=2.5e-3,5e-3`, with 8 epochs and with 4.
-        hypers=ppo.Hypers(learning_rate=2.5e-3),
+        config=_BREAKOUT,
+        hypers=ppo.Hypers(learning_rate=5e-3),
         steps=1_000_000,
         seeds=8,
         target=Target(32.0, PUREJAXRL + ": 34 at one million steps"),
