@@ -10,16 +10,15 @@ app = tyro.extras.SubcommandApp()
 
 
 @app.command(name="learning")
-def _learning(only: str = "*", out: Path | None = None, seeds: int | None = None, chunk: int | None = None) -> None:
+def _learning(only: str = "*", out: Path | None = None, seeds: int | None = None) -> None:
     """Run experiments of the catalogue at their full budget and keep their summaries.
 
     Args:
         only: pattern of experiment names.
         out: folder for the run folders; a temporary one if left out.
         seeds: how many; those of each row if left out.
-        chunk: most seeds × grid points at a time, to bound memory.
     """
-    learning.run(only, out, seeds, chunk)
+    learning.run(only, out, seeds)
 
 
 @app.command(name="speed")

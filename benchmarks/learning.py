@@ -77,14 +77,13 @@ def _rounded(value: float | None) -> float | None:
     return None if value is None or not np.isfinite(value) else float(f"{value:.5g}")
 
 
-def run(only: str, out: Path | None, seeds: int | None, chunk: int | None) -> None:
+def run(only: str, out: Path | None, seeds: int | None) -> None:
     """Sweeps every row whose name matches and saves what came of it.
 
     Args:
         only: pattern of names.
         out: where the run folders go; None for a temporary folder.
         seeds: how many; None for those of each row.
-        chunk: most lanes at a time; None for all.
     """
     with tempfile.TemporaryDirectory() as scratch:
         for name, row in catalogue.EXPERIMENTS.items():
@@ -92,7 +91,6 @@ def run(only: str, out: Path | None, seeds: int | None, chunk: int | None) -> No
                 continue
             folder = (out or Path(scratch)) / name.replace("/", "_")
             command = [str(Path(sys.executable).with_name("rlgen")), "sweep", name, "--seeds", str(seeds or row.seeds)]
-            command += [] if chunk is None else ["--chunk", str(chunk)]
             subprocess.run([*command, "--out", str(folder), "--quiet"], check=True)
             content = {**thin(folder), "machine": measure.machine()}
             print(f"{measure.save('learning', name, content)}: {measure.ranked(content['summary'])[0]['iqm']}")

@@ -51,6 +51,7 @@ class Experiment:
         target: what the IQM over seeds must reach, or None while no figure is known.
         tiny: fields of `config` that make the same program small enough to test.
         grid: values by name of a hyperparameter, over whose product a sweep runs unless it is told otherwise.
+        chunk: most seeds × grid points at a time, to bound memory, unless a sweep is told otherwise; None for all.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Experiment:
     target: Target | None = None
     tiny: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     grid: Mapping[str, tuple[float, ...]] = dataclasses.field(default_factory=dict)
+    chunk: int | None = None
 
 
 class Bound(NamedTuple):

@@ -113,7 +113,11 @@ def sweep(command: cli.Sweep) -> None:
     name, settings, out = (asked.pop(key) for key in ("name", "set", "out"))
     del name
     given = {key: value for key, value in asked.items() if value is not None}
-    given = {"seeds": experiment.seeds} | given | {"experiment": experiment.name, "settings": settings}
+    given = (
+        {"seeds": experiment.seeds, "chunk": experiment.chunk}
+        | given
+        | {"experiment": experiment.name, "settings": settings}
+    )
     given["grid"] = command.grid or overrides.default_grid(experiment, settings)
     wanted = request.Request(**given)
     request.plan(wanted)  # what is impossible is refused before a folder is made

@@ -161,7 +161,7 @@ def gridded(monkeypatch) -> Experiment:
     row = catalogue.find("q_learning/CliffWalking")
     grid = {"learning_rate": (0.1, 0.30000000000000004), "epsilon_start": (0.05, 0.1)}
     task = dataclasses.replace(row.task, online=True)
-    row = dataclasses.replace(row, name="tabular/q_learning/Gridded", task=task, grid=grid, target=None)
+    row = dataclasses.replace(row, name="tabular/q_learning/Gridded", task=task, grid=grid, target=None, chunk=3)
     monkeypatch.setitem(catalogue.EXPERIMENTS, row.name, row)
     return row
 
@@ -181,6 +181,14 @@ def test_a_sweep_runs_over_the_grid_of_its_row_unless_told(gridded, monkeypatch,
     monkeypatch.setattr(runner, "run", lambda *wanted: asked.append(wanted))
     assert cli.main(["sweep", "Gridded", *words.split(), "--out", str(tmp_path)]) == 0
     assert asked[0][0].grid == grid
+
+
+@pytest.mark.parametrize(("words", "chunk"), [([], 3), (["--chunk", "5"], 5)])
+def test_a_sweep_is_cut_as_its_row_says_unless_told(gridded, monkeypatch, tmp_path, words, chunk):
+    asked = []
+    monkeypatch.setattr(runner, "run", lambda *wanted: asked.append(wanted))
+    assert cli.main(["sweep", "Gridded", *words, "--out", str(tmp_path)]) == 0
+    assert asked[0][0].chunk == chunk
 
 
 def test_an_impossible_grid_of_a_row_is_refused(gridded, monkeypatch, capsys, tmp_path):

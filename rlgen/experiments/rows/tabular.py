@@ -146,6 +146,7 @@ PREDICTION = (
             "num_steps": tuple(2.0**power for power in range(10)),
             "learning_rate": tuple(share / 100 for share in range(1, 101)),
         },
+        chunk=10_000,
     ),
     *(
         Experiment(
@@ -162,6 +163,7 @@ PREDICTION = (
                 "trace_decay": (0.0, 0.4, 0.8, 0.9, 0.95, 0.975, 0.99, 1.0),
                 "learning_rate": tuple(share / 20 for share in range(1, 21)),
             },
+            chunk=10_000,
         )
         for suffix, config, target in (
             ("", td_lambda.Config(traces="accumulating", **_FIRST_TEN), None),
@@ -250,13 +252,18 @@ PREDICTION = (
                 target=(0.0, 1.0),
                 reference=(0.0,) * 7,
             ),
-            hypers=gradient_td.Hypers(correction=correction),
-            steps=20_000,
+            hypers=hypers,
+            steps=steps,
             target=target,
         )
-        for suffix, correction, target in (
-            ("", 1.0, Target(3.0, "stays bounded, near 2 in figure 11.5; " + BOOK + "section 11.7", "min")),
-            ("-semi-gradient", 0.0, None),
+        for suffix, hypers, steps, target in (
+            (
+                "",
+                gradient_td.Hypers(),
+                20_000,
+                Target(3.0, "stays bounded, near 2 in figure 11.5; " + BOOK + "section 11.7", "min"),
+            ),
+            ("-semi-gradient", gradient_td.Hypers(learning_rate=0.01, correction=0.0), 1_000, None),
         )
     ),
 )
