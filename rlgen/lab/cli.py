@@ -107,7 +107,7 @@ class Sweep:
         grid: hypers.NAME=VALUE,VALUE,...; several span their product; one replaces the experiment's own grid as a whole
         out: run folder; by default a new one under runs/
         devices: how many to spread the seeds over; by default every core or accelerator
-        chunk: most seeds × grid points at a time, to save memory; by default the experiment's, and all where it has none
+        chunk: most seeds × grid points at a time, to save memory; by default as the experiment says, or all
         checkpoint_seconds: between two checkpoints; by default 60
         stall_seconds: without an answer, after which a device counts as stalled; by default 600
         windows: points on the learning curves; by default 256
