@@ -16,10 +16,11 @@ from rlgen.lab.statistics import Estimate
 
 FIGURES = Path(__file__).parent / "figures"
 BEST_ARM = "share of steps that took the best arm"
-# Several results in one picture: its name, its title, and the label of each result by its file's name.
+# Several results in one picture: its name, its title, the step it begins at, and a label by the name of each file.
 TOGETHER = {
     "cliff-walking": (
         "Cliff walking: the return while it is learned, ε = 0.1",
+        7_500,
         {
             "tabular_q_learning_CliffWalking": "Q-learning",
             "tabular_sarsa_CliffWalking": "Sarsa",
@@ -29,6 +30,7 @@ TOGETHER = {
     ),
     "batch-prediction": (
         "Batch updating on the random walk of five states",
+        0,
         {
             "tabular_batch_prediction_RandomWalk5": "TD(0)",
             "tabular_batch_prediction_RandomWalk5-monte-carlo": "Monte Carlo",
@@ -36,6 +38,7 @@ TOGETHER = {
     ),
     "maximisation-bias": (
         "Maximisation bias: mean length of an episode, 1 for right and 2 for left",
+        0,
         {
             "tabular_q_learning_MaximisationBias": "Q-learning",
             "tabular_q_learning_MaximisationBias-double": "double Q-learning",
@@ -67,9 +70,9 @@ def write() -> list[Path]:
         if len(content["summary"]["points"]) > 1:
             paths.append(FIGURES / f"{result.stem}-response.png")
             _draw_response(paths[-1], content["summary"])
-    for name, (title, labels) in TOGETHER.items():
+    for name, (title, begin, labels) in TOGETHER.items():
         paths.append(FIGURES / f"{name}.png")
-        _draw_together(paths[-1], title, labels)
+        _draw_together(paths[-1], title, begin, labels)
     paths.append(FIGURES / "bandit-study.png")
     _draw_study(paths[-1])
     return paths
@@ -79,16 +82,20 @@ def _load(stem: str) -> dict[str, Any]:
     return json.loads((measure.RESULTS / "learning" / f"{stem}.json").read_text())
 
 
-def _draw_together(path: Path, title: str, labels: Mapping[str, str]) -> None:
-    """Draws the curves of several results, which have their steps in common."""
+def _draw_together(path: Path, title: str, begin: int, labels: Mapping[str, str]) -> None:
+    """Draws the curves of several results, which have their steps in common, from a step on."""
     results = {label: _load(stem) for stem, label in labels.items()}
+    first = next(iter(results.values()))
+    steps = np.array(first["env_steps"])
+    shown = steps >= begin
     lines = {
-        label: np.array(result["curve"], float) if "curve" in result else Estimate(*np.array(result["mean"][0], float))
+        label: np.array(result["curve"], float)[:, shown]
+        if "curve" in result
+        else Estimate(*np.array(result["mean"][0], float)[:, shown])
         for label, result in results.items()
     }
-    first = next(iter(results.values()))
     look = {"ylabel": first["summary"]["metric"], "higher_is_better": measure.higher_is_better(first["summary"])}
-    plots.learning_curves(path, first["env_steps"], lines, title=title, **look)
+    plots.learning_curves(path, steps[shown], lines, title=title, **look)
 
 
 def _draw_study(path: Path) -> None:

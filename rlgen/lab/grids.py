@@ -13,7 +13,7 @@ MAX_LINES = 10  # of a picture of responses
 MAX_CURVES = 11  # grid points whose learning curves are all drawn
 NUM_BEST = 8  # of more points than that
 LOGARITHMIC_FROM = 20.0  # largest value of an axis over the smallest
-SPARED = 4.0  # distances of the better quartile from the best within which a score is surely drawn
+SPARED = 4.0  # median distances from the best within which a score is surely drawn
 
 
 class Line(NamedTuple):
@@ -117,7 +117,7 @@ def limit(iqms: ArrayLike, *, higher_is_better: bool = True) -> float | None:
         return None
     top = scores.max() if higher_is_better else scores.min()
     distance = np.abs(scores - top)
-    most = SPARED * np.quantile(distance, 0.25)  # even if most points are bad
+    most = SPARED * np.median(distance)  # even if nearly half of the points are bad
     if not 0 < 2 * most < distance.max():
         return None
     return float(top - most if higher_is_better else top + most)

@@ -389,9 +389,11 @@ def _cut(axes: Axes, scores: NDArray[np.float64], target: Target | None, higher_
     worst = grids.limit(scores, higher_is_better=higher_is_better)
     if worst is None:
         return False
-    aim = target.value if target else worst
-    low, high = axes.get_ylim()
-    axes.set_ylim(*((min(worst, aim), high) if higher_is_better else (low, max(worst, aim))))
+    known = np.append(scores[np.isfinite(scores)], target.value if target else worst)
+    best = known.max() if higher_is_better else known.min()
+    margin = 0.05 * (best - worst)  # on the good side: what is cut had its share in the present edges
+    low, high = sorted((best + margin, min(worst, known[-1]) if higher_is_better else max(worst, known[-1])))
+    axes.set_ylim(low, high)
     return True
 
 
