@@ -18,6 +18,7 @@ from benchmarks import measure
 from rlgen import sweep
 from rlgen.experiments import catalogue
 from rlgen.experiments.experiment import Bound, Experiment, bind
+from rlgen.lab import devices
 
 NAME = "tabular/n_step_td/RandomWalk19"
 SEEDS, SEEDS_AT_A_TIME, CHECKED = 100, 10, 7  # seeds, and every how many grid points are checked against the sweep
@@ -59,6 +60,7 @@ def run(repeats: int) -> None:
     Args:
         repeats: timings.
     """
+    devices.configure("auto")
     row = catalogue.find(NAME)
     bound = bind(row)
     points, mesh = sweep.points(bound.hypers, row.grid), sweep.mesh()
