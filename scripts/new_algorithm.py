@@ -16,6 +16,7 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parent.parent
 SKELETON = Path(__file__).resolve().parent / "skeleton"
 
+WIDTH = 121  # of a line with its end
 LONGEST = 30  # letters of a name, so that the lines of the skeleton stay within the limit
 FAMILIES = {
     "tabular": "Tabular methods.",
@@ -90,7 +91,10 @@ def with_import(source: str, family: str, name: str) -> str:
     for node in imports:
         if node.module == f"rlgen.{family}":
             names = sorted([*(alias.name for alias in node.names), name])
-            lines[node.lineno - 1 : node.end_lineno] = [f"from rlgen.{family} import {', '.join(names)}\n"]
+            line = f"from rlgen.{family} import {', '.join(names)}\n"
+            if len(line) > WIDTH:
+                line = f"from rlgen.{family} import (\n" + "".join(f"    {entry},\n" for entry in names) + ")\n"
+            lines[node.lineno - 1 : node.end_lineno] = [line]
             return "".join(lines)
     before = [node for node in imports if (node.module or "") < f"rlgen.{family}"]
     if not before:
