@@ -255,6 +255,9 @@ def value_map(
     figure = _figure(*size, layout="compressed")
     axes = figure.add_subplot()
     image = axes.imshow(shown, cmap="viridis")
+    low, high = image.get_clim()
+    if low is not None and high is not None and high - low < 0.005:  # no difference that two decimals would show
+        image.set_clim(low - 1, high + 1)
     axes.imshow(np.where(blocked[..., None], _rgba(WALL), 0.0))
     if side >= ROOM_FOR_NUMBERS:
         _numbers(axes, shown, image, raised=greedy >= 0)
