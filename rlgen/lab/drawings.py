@@ -20,7 +20,7 @@ from PIL import Image, ImageDraw, ImageFont
 from rlgen.core import Discrete
 from rlgen.envs.adapter import Environment
 from rlgen.envs.grid import GridWorld
-from rlgen.lab.plots import COLOURS, FAINT, INK, WALL
+from rlgen.lab.canvas import COLOURS, FAINT, INK, WALL
 
 WIDTH = 384  # most pixels of a picture's side, below its heading
 HEADING = 26

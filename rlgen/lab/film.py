@@ -23,7 +23,7 @@ from rlgen.core import Array, Key, Policy
 from rlgen.envs.adapter import Environment, TimeStep
 from rlgen.experiments.experiment import Experiment
 from rlgen.experiments.tabular_tasks import BanditTask
-from rlgen.lab import drawings, maps, plots
+from rlgen.lab import drawings, maps, sheets
 from rlgen.lab.drawings import Episode
 from rlgen.lab.errors import UsageError
 
@@ -82,7 +82,7 @@ def show(learned: Learned, path: Path, *, label: str, num_episodes: int = 1) -> 
         raise UsageError(f"{learned.experiment.name} has nothing to show: a bandit has no episodes")
     if env is None:
         path = path.with_suffix(".png")
-        plots.image_grid(path, images(learned), title=title)
+        sheets.image_grid(path, images(learned), title=title)
         return [path]
     path = path.with_suffix(".gif")
     key = jax.random.fold_in(learned.key, _SHOWN)

@@ -18,7 +18,7 @@ from rlgen.envs import mdp, tables
 from rlgen.envs.grid import GridWorld
 from rlgen.experiments.experiment import Experiment
 from rlgen.experiments.tabular_tasks import PlanningTask, PredictionTask
-from rlgen.lab import plots
+from rlgen.lab import heatmaps
 
 LEFT_DOWN_RIGHT_UP = ((0, -1), (1, 0), (0, 1), (-1, 0))  # Frozen Lake's actions
 
@@ -67,7 +67,7 @@ def plane(task: Any) -> Plane | None:
     native = getattr(getattr(task, "env", None), "native", None)
     walls = np.False_
     if isinstance(native, GridWorld):
-        shape, directions, walls = native.shape, plots.UP_RIGHT_DOWN_LEFT, native.cell_wall
+        shape, directions, walls = native.shape, heatmaps.UP_RIGHT_DOWN_LEFT, native.cell_wall
         terminals, rewards = native.cell_terminal, native.cell_reward
     elif isinstance(native, tables.FrozenLake):
         goal, hole = np.asarray(native.reward_schedule)[:2]
@@ -132,7 +132,7 @@ def draw(path: Path, where: Plane, what: Values, *, title: str) -> None:
     """
     count, shape = where.visited.size, where.shape
     actions = None if what.actions is None else np.where(where.visited, what.actions[:count], -1).reshape(shape)
-    plots.value_map(
+    heatmaps.value_map(
         path,
         np.where(where.visited & ~where.terminals, what.values[:count], np.nan).reshape(shape),
         actions,

@@ -1,10 +1,8 @@
-"""Pictures of runs: learning curves, responses, comparisons, performance profiles, tabular values and image grids.
+"""Charts of runs: learning curves, responses, comparisons and performance profiles.
 
 Curves are interquartile means with 95 % stratified-bootstrap bands, as Agarwal et al. 2021 (arXiv:2108.13264) ask for.
-Figures are drawn off screen on their own canvas: nothing here touches the global state of `matplotlib.pyplot`, and
-matplotlib is imported when something is drawn.
 
-Shape legend: `S` seeds, `U` points of a curve, `G` points of a grid, `H` rows and `W` columns, `N` images.
+Shape legend: `S` seeds, `U` points of a curve, `G` points of a grid.
 """
 
 from __future__ import annotations
@@ -13,41 +11,22 @@ import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from rlgen.lab import grids, statistics
+from rlgen.lab import canvas, grids, statistics
+from rlgen.lab.canvas import COLOURS, DPI, FAINT, INK
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from matplotlib.image import AxesImage
 
-DPI = 150
-# Ten colours that stay apart for colour-blind eyes too: Petroff 2021 (arXiv:2107.02270), the dark ones first.
-COLOURS = (
-    "#3f90da",
-    "#bd1f01",
-    "#ffa90e",
-    "#832db6",
-    "#717581",
-    "#e76300",
-    "#92dadd",
-    "#a96b59",
-    "#b9ac70",
-    "#94a4a2",
-)
 STYLES = ("-", "--", "-.", ":")  # one for each further ten lines
-INK, FAINT, WALL, TERMINAL = "#222222", "#888888", "#b0b0b0", "#bd1f01"
 NUM_APART = 3  # lines up to which the colours of an ordered axis need not follow it
 MOST_MARKS, MOST_TICKS = 32, 8  # points of a line that are marked, and values of an axis that are named
-LONGEST_NUMBER = 1e4  # what is larger is written with a power of ten
-CELL, WIDEST = 0.72, 14.4  # inches of a cell of a map, and of all its cells
-ROOM_FOR_NUMBERS, ROOM_FOR_ARROWS = 0.5, 0.2  # inches that a cell needs for them
 DASHED: dict[str, Any] = {"color": INK, "linestyle": (0, (5, 3)), "linewidth": 1.2}
-UP_RIGHT_DOWN_LEFT = ((-1, 0), (0, 1), (1, 0), (0, -1))
 
 
 class Target(NamedTuple):
@@ -94,7 +73,7 @@ def learning_curves(
         target: drawn as a dashed line.
         higher_is_better: which end the values that are not finite rank at.
     """
-    figure = _figure(7.2, 4.4)
+    figure = canvas.figure(7.2, 4.4)
     axes = figure.add_subplot()
     _dress(axes, "steps a seed", ylabel)
     for index, (label, values) in enumerate(curves.items()):
@@ -128,7 +107,7 @@ def response(
         target: drawn as a dashed line.
         higher_is_better: which end of the vertical axis is cut where a few points lie far out.
     """
-    figure = _figure(7.2, 4.4)
+    figure = canvas.figure(7.2, 4.4)
     axes = figure.add_subplot()
     _dress(axes, chart.axis, ylabel)
     shades = _shades(len(chart.lines)) if chart.ordered and len(chart.lines) > NUM_APART else None
@@ -168,7 +147,7 @@ def comparison(
         target: drawn as a dashed line in both panels.
         higher_is_better: which end the scores that are not finite rank at.
     """
-    figure = _figure(10.0, max(4.4, 2.4 + 0.32 * len(lines)))
+    figure = canvas.figure(10.0, max(4.4, 2.4 + 0.32 * len(lines)))
     left, right = figure.subplots(1, 2, width_ratios=(3, 2))
     _dress(left, xlabel, ylabel)
     _dress(right, f"final {ylabel}", "")
@@ -205,7 +184,7 @@ def profile(
     low, high = (finite.min(), finite.max()) if finite.size else (0.0, 1.0)
     margin = 0.05 * (high - low) or 0.5
     thresholds = np.linspace(low - margin, high + margin, 400)
-    figure = _figure(7.2, 4.4)
+    figure = canvas.figure(7.2, 4.4)
     axes = figure.add_subplot()
     sign = ">" if higher_is_better else "<"
     _dress(axes, f"{xlabel} threshold τ", f"share of runs with score {sign} τ")
@@ -215,116 +194,6 @@ def profile(
     axes.set_xlim(thresholds[0], thresholds[-1])
     axes.set_ylim(-0.02, 1.02)
     _finish(figure, path, title)
-
-
-def value_map(
-    path: Path,
-    values: ArrayLike,
-    actions: ArrayLike | None,
-    *,
-    title: str,
-    walls: ArrayLike | None = None,
-    terminals: ArrayLike | None = None,
-    rewards: ArrayLike | None = None,
-    directions: Sequence[tuple[int, int]] = UP_RIGHT_DOWN_LEFT,
-) -> None:
-    """Draws the values of a grid world as a heat map with numbers and the greedy actions as arrows.
-
-    Worlds too large for that are drawn without numbers, and the largest ones without arrows.
-
-    Args:
-        path: of the picture; the suffix chooses the format.
-        values: `[H, W]`; what is not finite is left white.
-        actions: `[H, W]` indices into `directions`, negative for none; None for a map without arrows.
-        title: above the map.
-        walls: `[H, W]` bool, drawn grey.
-        terminals: `[H, W]` bool, framed in red, without an arrow.
-        rewards: `[H, W]` written into terminal cells; nan for none.
-        directions: `(rows, columns)` that each action moves by; `(0, 0)` is drawn as a dot, a jump over cells as a
-            double arrow.
-    """
-    values = np.asarray(values, np.float64)
-    blocked = np.zeros(values.shape, bool) if walls is None else np.asarray(walls, bool)
-    ends = np.zeros(values.shape, bool) if terminals is None else np.asarray(terminals, bool) & ~blocked
-    shown = np.where(blocked | ~np.isfinite(values), np.nan, values)
-    greedy = np.full(values.shape, -1) if actions is None else np.where(ends | blocked, -1, np.asarray(actions))
-    num_rows, num_columns = values.shape
-    side = min(CELL, WIDEST / max(values.shape))
-    flat = num_columns > 3 * num_rows
-    size = max(4.0, side * num_columns + (0.4 if flat else 1.2)), side * num_rows + (1.4 if flat else 0.8)
-    figure = _figure(*size, layout="compressed")
-    axes = figure.add_subplot()
-    image = axes.imshow(shown, cmap="viridis")
-    low, high = image.get_clim()
-    if low is not None and high is not None and high - low < 0.005:  # no difference that two decimals would show
-        image.set_clim(low - 1, high + 1)
-    axes.imshow(np.where(blocked[..., None], _rgba(WALL), 0.0))
-    if side >= ROOM_FOR_NUMBERS:
-        _numbers(axes, shown, image, raised=greedy >= 0)
-        if rewards is not None:
-            _rewards(axes, np.where(ends, np.asarray(rewards, np.float64), np.nan))
-    for row, column in np.argwhere(greedy >= 0) if side >= ROOM_FOR_ARROWS else ():
-        centre = (row + 0.17 if side >= ROOM_FOR_NUMBERS else row, column)
-        move, ink = directions[int(greedy[row, column])], _ink(image, float(shown[row, column]))
-        _arrow(axes, centre, move, ink, side / CELL)
-    for mark in axes.texts:
-        mark.set_in_layout(False)  # all lie within the map; measuring each of them takes long
-    for row, column in np.argwhere(ends):
-        _square(axes, row, column, side=0.84, fill=False, edgecolor=TERMINAL, linewidth=2.2 * side / CELL)
-    _cell_borders(axes, values.shape, 1.2 * side / CELL)
-    bar: dict[str, Any] = {"orientation": "horizontal", "aspect": 40, "shrink": 0.5} if flat else {"fraction": 0.05}
-    figure.colorbar(image, ax=axes, label="value", **bar).outline.set_visible(False)
-    lines = textwrap.fill(title, max(40, int(size[0] * 9)), break_long_words=False, break_on_hyphens=False)
-    axes.set_title(lines, color=INK, fontsize=11, pad=10)
-    figure.savefig(path, dpi=DPI, bbox_inches="tight", pad_inches=0.12)
-
-
-def image_grid(
-    path: Path,
-    images: ArrayLike,
-    *,
-    num_columns: int | None = None,
-    title: str = "",
-    min_width: int = 600,
-) -> None:
-    """Draws images side by side, every pixel enlarged by the same whole number.
-
-    Args:
-        path: of the picture; the suffix chooses the format.
-        images: `[N, H, W]`, `[N, H, W, 1]` or `[N, H, W, 3]`: uint8, or floats that are clipped to [0, 1].
-        num_columns: images a row; None for a grid as square as can be.
-        title: above the images.
-        min_width: of the picture in pixels, reached by enlarging.
-
-    Raises:
-        ValueError: if there are no images or they have another shape.
-    """
-    pixels = _pixels(images)
-    num_images, height, width, _ = pixels.shape
-    columns = min(num_columns or math.ceil(math.sqrt(num_images)), num_images)
-    rows = math.ceil(num_images / columns)
-    gap = max(1, round(width / 16))
-    scale = math.ceil(min_width / (columns * (width + gap) + gap))
-    canvas = np.full((rows * (height + gap) + gap, columns * (width + gap) + gap, 3), 255, np.uint8)
-    for index, image in enumerate(pixels):
-        top, left = (
-            gap + place * (size + gap) for place, size in zip(divmod(index, columns), (height, width), strict=True)
-        )
-        canvas[top : top + height, left : left + width] = image
-    canvas = canvas.repeat(scale, axis=0).repeat(scale, axis=1)
-    heading = 60 if title else 0
-    figure = _figure(canvas.shape[1] / DPI, (canvas.shape[0] + heading) / DPI, layout=None)
-    figure.figimage(canvas, 0, 0, origin="upper")
-    if title:
-        figure.text(0.5, 1.0 - heading / 2 / (canvas.shape[0] + heading), title, ha="center", va="center", color=INK)
-    figure.savefig(path, dpi=DPI)
-
-
-def _figure(width: float, height: float, layout: Literal["constrained", "compressed"] | None = "constrained") -> Figure:
-    """Makes a figure on its own canvas, in inches."""
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), dpi=DPI, layout=layout, facecolor="white")
 
 
 def _finish(figure: Figure, path: Path, title: str, target: Target | None = None) -> None:
@@ -449,77 +318,3 @@ def _in_words(scores: NDArray[np.float64], value: float, bounds: tuple[float, fl
     estimate = f"{value:.4g} [{low}, {high}]" if scores.size > 1 else f"{value:.4g}, one seed"
     num_diverged = np.count_nonzero(~np.isfinite(scores))
     return f"{estimate}\n{num_diverged} of {scores.size} diverged" if num_diverged else estimate
-
-
-def _ink(image: AxesImage, value: float) -> str:
-    """Chooses the colour of writing that stands out in a cell; white cells are those without a value."""
-    red, green, blue, _ = image.to_rgba(np.asarray(value))
-    return "white" if np.isfinite(value) and 0.3 * red + 0.6 * green + 0.1 * blue < 0.5 else INK
-
-
-def _rgba(colour: str) -> tuple[float, ...]:
-    """Gives a colour as numbers."""
-    from matplotlib.colors import to_rgba
-
-    return to_rgba(colour)
-
-
-def _numbers(axes: Axes, values: NDArray[np.float64], image: AxesImage, *, raised: NDArray[np.bool_]) -> None:
-    """Writes the values of cells, above the middle where there is an arrow too."""
-    for row, column in np.argwhere(np.isfinite(values)):
-        value, height = float(values[row, column]), row - 0.26 if raised[row, column] else row
-        text = f"{round(value, 2) + 0.0:.2f}" if abs(value) < LONGEST_NUMBER else f"{value:.2e}"
-        look = {"ha": "center", "va": "center", "fontsize": 8, "color": _ink(image, value)}
-        axes.text(column, height, text.replace("-", "−"), **look)
-
-
-def _rewards(axes: Axes, rewards: NDArray[np.float64]) -> None:
-    """Writes what the ends of an episode are worth."""
-    for row, column in np.argwhere(np.isfinite(rewards)):
-        text = f"{rewards[row, column]:+g}".replace("-", "−")
-        axes.text(column, row, text, ha="center", va="center", fontsize=11, fontweight="bold", color=INK)
-
-
-def _arrow(axes: Axes, centre: tuple[float, float], move: tuple[int, int], ink: str, scale: float) -> None:
-    """Draws an action: an arrow of one length whatever the move, with a second head if it jumps over cells."""
-    row, column = centre
-    length = math.hypot(*move)
-    if not length:
-        axes.plot(column, row, "o", color=ink, markersize=4 * scale)
-        return
-    down, right = (0.22 * part / length for part in move)
-    look = {"arrowstyle": "-|>", "color": ink, "linewidth": 1.4 * scale, "shrinkA": 0, "shrinkB": 0}
-    # In the middle of the way a head is drawn by an arrow that ends there.
-    for share in (1.0, 0.1)[: 1 + (max(map(abs, move)) > 1)]:
-        tip = (column + right * share, row + down * share)
-        axes.annotate("", tip, (column - right, row - down), arrowprops=look | {"mutation_scale": 10 * scale})
-
-
-def _square(axes: Axes, row: int, column: int, *, side: float, **look: Any) -> None:
-    """Draws a square about the middle of a cell."""
-    from matplotlib.patches import Rectangle
-
-    axes.add_patch(Rectangle((column - side / 2, row - side / 2), side, side, **look))
-
-
-def _cell_borders(axes: Axes, shape: tuple[int, ...], width: float) -> None:
-    """Parts the cells of a map with lines and takes the axes' marks away."""
-    axes.set_xticks([])
-    axes.set_yticks([])
-    axes.set_yticks(np.arange(shape[0] + 1) - 0.5, minor=True)
-    axes.set_xticks(np.arange(shape[1] + 1) - 0.5, minor=True)
-    axes.grid(which="minor", color="white", linewidth=width)
-    axes.tick_params(which="both", length=0)
-    axes.spines[:].set_color(WALL)
-
-
-def _pixels(images: ArrayLike) -> NDArray[np.uint8]:
-    """Turns images into `[N, H, W, 3]` uint8."""
-    pixels = np.asarray(images)
-    if pixels.ndim == 3:
-        pixels = pixels[..., None]
-    if pixels.ndim != 4 or pixels.shape[-1] not in (1, 3) or not pixels.size:
-        raise ValueError(f"images are [N, H, W], [N, H, W, 1] or [N, H, W, 3]; got the shape {list(np.shape(images))}")
-    if pixels.dtype != np.uint8:
-        pixels = np.round(np.clip(np.nan_to_num(pixels.astype(np.float64)), 0.0, 1.0) * 255).astype(np.uint8)
-    return np.broadcast_to(pixels, (*pixels.shape[:3], 3))

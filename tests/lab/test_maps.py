@@ -13,7 +13,7 @@ from rlgen.experiments import catalogue
 from rlgen.experiments.experiment import Experiment
 from rlgen.experiments.tabular_tasks import PlanningTask, PredictionTask
 from rlgen.experiments.tasks import EnvTask
-from rlgen.lab import maps, plots
+from rlgen.lab import heatmaps, maps
 
 
 class Action(NamedTuple):
@@ -51,7 +51,7 @@ def seen(monkeypatch):
     """What is handed to the drawing."""
     found = {}
     monkeypatch.setattr(
-        plots, "value_map", lambda path, values, actions, **rest: found.update(rest, values=values, actions=actions)
+        heatmaps, "value_map", lambda path, values, actions, **rest: found.update(rest, values=values, actions=actions)
     )
     return found
 
@@ -59,7 +59,7 @@ def seen(monkeypatch):
 def test_the_plane_of_a_grid_world():
     plane = maps.plane(task_of(grid.four_by_three()))
     assert plane is not None
-    assert plane.shape == (3, 4) and plane.directions == plots.UP_RIGHT_DOWN_LEFT
+    assert plane.shape == (3, 4) and plane.directions == heatmaps.UP_RIGHT_DOWN_LEFT
     assert np.flatnonzero(plane.walls).tolist() == [5]
     assert np.flatnonzero(plane.terminals).tolist() == [3, 7]
     assert plane.rewards[[3, 7]].tolist() == [1.0, -1.0] and np.isnan(np.delete(plane.rewards, [3, 7])).all()
