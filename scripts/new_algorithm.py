@@ -69,7 +69,7 @@ def kind_of(family: str) -> Kind:
     if family == "generative":
         return Kind("digits", 'ImageTask("digits", (8, 8, 1))', "60_000", _EXAMPLES)
     if family == "tabular":
-        return Kind("CliffWalking", "EnvTask(_cliff)", "50_000", _ROLLOUTS)
+        return Kind("CliffWalking", "EnvTask(cliff)", "50_000", _ROLLOUTS)
     return Kind("CartPole-v1", 'gymnax_task("CartPole-v1")', "500_000", _ROLLOUTS)
 
 
