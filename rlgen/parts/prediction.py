@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rlgen.core import Array, Discrete, Key, Policy, Spec, Transition
+from rlgen.core import Array, Key, Policy, Spec, Transition
+from rlgen.parts import tabular
 
 
 class Policies(NamedTuple):
@@ -64,14 +65,13 @@ def bind(spec: Spec, config: Any) -> tuple[int, Policies]:
         ValueError: if observations or actions are not discrete, if a policy holds no probabilities, if the target takes
             an action that the behaviour never does, or if more values are known than there are states.
     """
-    if not (isinstance(spec.observation, Discrete) and isinstance(spec.action, Discrete)):
-        raise ValueError(f"prediction needs a table: discrete observations and actions, not {spec}")
-    policies = _policies(config, spec.action.num)
+    num_states, num_actions = tabular.shape(spec)
+    policies = _policies(config, num_actions)
     if any(wanted > 0 and taken == 0 for taken, wanted in zip(*policies, strict=True)):
         raise ValueError(f"the behaviour {policies.behaviour} never does all that the target {policies.target} does")
-    if len(config.reference) > spec.observation.num:
-        raise ValueError(f"{len(config.reference)} values are known of only {spec.observation.num} states")
-    return spec.observation.num, policies
+    if len(config.reference) > num_states:
+        raise ValueError(f"{len(config.reference)} values are known of only {num_states} states")
+    return num_states, policies
 
 
 def _policies(config: Any, num_actions: int) -> Policies:

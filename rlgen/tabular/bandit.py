@@ -20,8 +20,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from rlgen.core import Algorithm, Array, Discrete, Key, Policy, Spec, Transition
-from rlgen.parts import exploration
+from rlgen.core import Algorithm, Array, Key, Policy, Spec, Transition
+from rlgen.parts import exploration, tabular
 
 EXPLORATIONS = ("epsilon_greedy", "boltzmann", "ucb")
 _COLDEST = 1e-6  # the temperature that stands for zero
@@ -133,11 +133,9 @@ def build(spec: Spec, config: Config) -> Algorithm:
     Raises:
         ValueError: if observations or actions are not discrete, or the way to explore is unknown.
     """
-    if not (isinstance(spec.observation, Discrete) and isinstance(spec.action, Discrete)):
-        raise ValueError(f"action values need a table: discrete observations and actions, not {spec}")
     if config.exploration not in EXPLORATIONS:
         raise ValueError(f"exploration {config.exploration!r} is not among {EXPLORATIONS}")
-    shape = (spec.observation.num, spec.action.num)
+    shape = tabular.shape(spec)
     return Algorithm(
         init=functools.partial(init, shape=shape),
         update=update,

@@ -22,7 +22,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from rlgen.core import Algorithm, Array, Key, Policy, Spec, Transition
+from rlgen.core import Algorithm, Array, Key, Spec, Transition
+from rlgen.parts import tabular
 from rlgen.tabular import q_learning
 
 
@@ -252,7 +253,7 @@ def update(
     key: Key, step: Array, state: State, batch: Transition, hypers: Hypers, *, config: Config
 ) -> tuple[State, Metrics]:
     """Learns from `[T, B]` transitions in time order, each followed by planning; the key is consumed."""
-    _, transitions = q_learning.in_time_order(batch)
+    _, transitions = tabular.in_time_order(batch)
     num = len(transitions.reward)
 
     def body(state: State, inputs: tuple[Key, Transition, Array]):
@@ -262,11 +263,6 @@ def update(
     times = step * num + jnp.arange(num, dtype=jnp.int32)
     state, metrics = lax.scan(body, state, (jax.random.split(key, num), transitions, times))
     return state, jax.tree.map(jnp.mean, metrics)
-
-
-def policy(step: Array, state: State, hypers: Hypers, *, explore: bool) -> Policy:
-    """ε-greedy with ties broken at random while exploring, greedy otherwise."""
-    return q_learning.policy(step, state, hypers, explore=explore)
 
 
 def build(spec: Spec, config: Config) -> Algorithm:
@@ -282,9 +278,9 @@ def build(spec: Spec, config: Config) -> Algorithm:
     Raises:
         ValueError: if observations or actions are not discrete.
     """
-    shape = q_learning.table_shape(spec)
+    shape = tabular.shape(spec)
     return Algorithm(
         init=functools.partial(init, shape=shape, prioritised=config.prioritised),
         update=functools.partial(update, config=config),
-        policy=policy,
+        policy=tabular.policy,
     )

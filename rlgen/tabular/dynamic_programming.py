@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
-from rlgen.core import Algorithm, Array, Discrete, Key, Policy, Spec
-from rlgen.parts import backups, exploration
+from rlgen.core import Algorithm, Array, Key, Spec
+from rlgen.parts import backups, tabular
 from rlgen.parts.backups import Process
 
 METHODS: dict[str, Callable[..., tuple[Array, Array]]] = {
@@ -105,17 +105,6 @@ def update(
     return learn(state, batch, hypers, step=iteration)
 
 
-def act(key: Key, obs: Array, memory: tuple[()], *, q_values: Array):
-    """Takes the best actions at states `[*N]`.  The key is consumed."""
-    return exploration.greedy(key, q_values[obs]), {}, memory
-
-
-def policy(step: Array, state: State, hypers: Hypers, *, explore: bool) -> Policy:
-    """Greedy; a known process needs no exploration."""
-    del step, hypers, explore
-    return Policy(memory=lambda batch_shape: (), apply=functools.partial(act, q_values=state.q_values))
-
-
 def build(spec: Spec, config: Config) -> Algorithm:
     """Binds dynamic programming to a task.
 
@@ -129,13 +118,11 @@ def build(spec: Spec, config: Config) -> Algorithm:
     Raises:
         ValueError: if observations or actions are not discrete.
     """
-    if not (isinstance(spec.observation, Discrete) and isinstance(spec.action, Discrete)):
-        raise ValueError(f"a planner needs a table: discrete observations and actions, not {spec}")
     iteration = METHODS[config.method]
     if config.method == "modified_policy_iteration":
         iteration = functools.partial(iteration, num_sweeps=config.num_sweeps)
     return Algorithm(
-        init=functools.partial(init, shape=(spec.observation.num, spec.action.num)),
+        init=functools.partial(init, shape=tabular.shape(spec)),
         update=functools.partial(update, iteration=iteration),
-        policy=policy,
+        policy=tabular.greedy_policy,
     )

@@ -17,8 +17,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from rlgen.core import Algorithm, Array, Discrete, Key, Policy, Spec, Transition
-from rlgen.parts import exploration
+from rlgen.core import Algorithm, Array, Key, Policy, Spec, Transition
+from rlgen.parts import exploration, tabular
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,7 +147,5 @@ def build(spec: Spec, config: Config) -> Algorithm:
     Raises:
         ValueError: if observations or actions are not discrete.
     """
-    if not (isinstance(spec.observation, Discrete) and isinstance(spec.action, Discrete)):
-        raise ValueError(f"preferences need a table: discrete observations and actions, not {spec}")
-    shape = (spec.observation.num, spec.action.num)
+    shape = tabular.shape(spec)
     return Algorithm(init=functools.partial(init, shape=shape, baseline=config.baseline), update=update, policy=policy)

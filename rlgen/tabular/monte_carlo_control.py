@@ -16,12 +16,11 @@ import dataclasses
 import functools
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jax import lax
 
-from rlgen.core import Algorithm, Array, Key, Policy, Spec, Transition
-from rlgen.tabular import q_learning, sarsa
+from rlgen.core import Algorithm, Array, Key, Spec, Transition
+from rlgen.parts import tabular
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,28 +147,20 @@ def update(
 ) -> tuple[State, Metrics]:
     """Adds `[T, B]` transitions in time order and learns from each episode as it ends; the key is not needed."""
     del key
-    epsilon = q_learning.epsilon_at(step, hypers)
+    epsilon = tabular.epsilon_at(step, hypers)
 
-    def body(state: State, inputs: tuple[Array, Transition]):
-        env, transition = inputs
-        q_values, visits, episodes = state
+    def rule(shared: tuple[Array, Array], own: Episode, transition: Transition):
+        q_values, visits = shared
         value = q_values[transition.obs, transition.action]
-        own = append(jax.tree.map(lambda leaf: leaf[env], episodes), transition, every_visit=every_visit)
+        own = append(own, transition, every_visit=every_visit)
         over = transition.terminated | transition.truncated | (own.length == len(own.reward))
         ended = own._replace(length=jnp.where(over, own.length, 0))
-        next_value = sarsa.bootstrap(q_values, transition, epsilon)
+        next_value = tabular.bootstrap(q_values, transition, epsilon)
         q_values, visits, error = learn(q_values, visits, ended, next_value, hypers)
-        own = own._replace(length=jnp.where(over, 0, own.length))
-        episodes = jax.tree.map(lambda leaf, new: leaf.at[env].set(new), episodes, own)
-        return State(q_values, visits, episodes), Metrics(error, value)
+        return (q_values, visits), own._replace(length=jnp.where(over, 0, own.length)), Metrics(error, value)
 
-    state, metrics = lax.scan(body, state, q_learning.in_time_order(batch))
-    return state, jax.tree.map(jnp.mean, metrics)
-
-
-def policy(step: Array, state: State, hypers: Hypers, *, explore: bool) -> Policy:
-    """ε-greedy with ties broken at random while exploring, greedy otherwise."""
-    return q_learning.policy(step, state, hypers, explore=explore)
+    (q_values, visits), episode, metrics = tabular.fold(rule, (state.q_values, state.visits), state.episode, batch)
+    return State(q_values, visits, episode), metrics
 
 
 def build(spec: Spec, config: Config) -> Algorithm:
@@ -185,9 +176,9 @@ def build(spec: Spec, config: Config) -> Algorithm:
     Raises:
         ValueError: if observations or actions are not discrete.
     """
-    shape = q_learning.table_shape(spec)
+    shape = tabular.shape(spec)
     return Algorithm(
         init=functools.partial(init, shape=shape, num_envs=config.num_envs, max_length=config.max_length),
         update=functools.partial(update, every_visit=config.every_visit),
-        policy=policy,
+        policy=tabular.policy,
     )

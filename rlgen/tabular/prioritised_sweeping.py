@@ -18,9 +18,9 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import lax
 
-from rlgen.core import Algorithm, Array, Discrete, Key, Policy, Spec
+from rlgen.core import Algorithm, Array, Key, Spec
 from rlgen.envs.mdp import MDP
-from rlgen.parts import backups, exploration, planning
+from rlgen.parts import backups, planning, tabular
 from rlgen.parts.backups import Scalar
 
 
@@ -164,17 +164,6 @@ def update(
     return learn(state, batch, hypers, num_backups=num_backups)
 
 
-def act(key: Key, obs: Array, memory: tuple[()], *, q_values: Array):
-    """Takes the best actions at states `[*N]`.  The key is consumed."""
-    return exploration.greedy(key, q_values[obs]), {}, memory
-
-
-def policy(step: Array, state: State, hypers: Hypers, *, explore: bool) -> Policy:
-    """Greedy; a known process needs no exploration."""
-    del step, hypers, explore
-    return Policy(memory=lambda batch_shape: (), apply=functools.partial(act, q_values=state.q_values))
-
-
 def build(spec: Spec, config: Config) -> Algorithm:
     """Binds prioritised sweeping to a task.
 
@@ -188,10 +177,8 @@ def build(spec: Spec, config: Config) -> Algorithm:
     Raises:
         ValueError: if observations or actions are not discrete.
     """
-    if not (isinstance(spec.observation, Discrete) and isinstance(spec.action, Discrete)):
-        raise ValueError(f"a planner needs a table: discrete observations and actions, not {spec}")
     return Algorithm(
-        init=functools.partial(init, shape=(spec.observation.num, spec.action.num)),
+        init=functools.partial(init, shape=tabular.shape(spec)),
         update=functools.partial(update, num_backups=config.num_backups),
-        policy=policy,
+        policy=tabular.greedy_policy,
     )

@@ -18,8 +18,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from rlgen.core import Algorithm, Array, Discrete, Key, Policy, Spec, Transition
-from rlgen.parts import exploration
+from rlgen.core import Algorithm, Array, Key, Spec, Transition
+from rlgen.parts import exploration, tabular
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,47 +74,6 @@ class Metrics(NamedTuple):
     q_value: Array  # of the actions taken
 
 
-def table_shape(spec: Spec) -> tuple[int, int]:
-    """Shape of a table over a task's states and actions.
-
-    Args:
-        spec: what the policy reads and writes.
-
-    Returns:
-        `(S, A)`.
-
-    Raises:
-        ValueError: if observations or actions are not discrete.
-    """
-    if not (isinstance(spec.observation, Discrete) and isinstance(spec.action, Discrete)):
-        raise ValueError(f"a tabular method needs a table: discrete observations and actions, not {spec}")
-    return spec.observation.num, spec.action.num
-
-
-def in_time_order(batch: Transition) -> tuple[Array, Transition]:
-    """Lines up the transitions of `[T, B]`, the environments of a step one after another.
-
-    Args:
-        batch: leaves `[T, B]`.
-
-    Returns:
-        The number of the environment, `[T * B]` int32, and the transitions, leaves `[T * B]`.
-    """
-    num_steps, num_envs = batch.reward.shape
-    flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), batch)
-    return jnp.tile(jnp.arange(num_envs, dtype=jnp.int32), num_steps), flat
-
-
-def epsilon_at(step: Array, hypers: Any) -> Array:
-    """Share of random actions after `step` updates, a scalar.
-
-    Args:
-        step: updates done.
-        hypers: with `epsilon_start`, `epsilon_end` and `horizon`.
-    """
-    return exploration.linear(hypers.epsilon_start, hypers.epsilon_end, step / hypers.horizon)
-
-
 def learn(
     state: State, transition: Transition, hypers: Any, *, num_actions: tuple[int, ...] = ()
 ) -> tuple[State, Metrics]:
@@ -130,7 +89,8 @@ def learn(
         `(state, metrics)`.
     """
     value = state.q_values[transition.obs, transition.action]
-    next_values = exploration.existing(state.q_values[transition.next_obs], _limit(transition.next_obs, num_actions))
+    limit = tabular.limit(transition.next_obs, num_actions)
+    next_values = exploration.existing(state.q_values[transition.next_obs], limit)
     next_value = jnp.where(transition.terminated, 0.0, next_values.max())
     error = transition.reward + hypers.discount * next_value - value
     table = state.q_values.at[transition.obs, transition.action].add(hypers.learning_rate * error)
@@ -154,16 +114,11 @@ def learn_double(
     """
     at = chosen, transition.obs, transition.action
     value = state.tables[at]
-    limit = _limit(transition.next_obs, num_actions)
+    limit = tabular.limit(transition.next_obs, num_actions)
     best = jnp.argmax(exploration.existing(state.tables[chosen, transition.next_obs], limit))
     next_value = jnp.where(transition.terminated, 0.0, state.tables[1 - chosen, transition.next_obs, best])
     error = transition.reward + hypers.discount * next_value - value
     return DoubleState(state.tables.at[at].add(hypers.learning_rate * error)), Metrics(jnp.abs(error), value)
-
-
-def _limit(obs: Array, num_actions: tuple[int, ...]) -> Array | None:
-    """How many actions there are at states `[*N]`, or None for all."""
-    return jnp.asarray(num_actions, jnp.int32)[obs] if num_actions else None
 
 
 def init(key: Key, hypers: Hypers, *, shape: tuple[int, int], double: bool = False) -> State | DoubleState:
@@ -179,7 +134,7 @@ def update(
 ) -> tuple[Any, Metrics]:
     """Learns from `[T, B]` transitions in time order; the key is consumed by the coins of double Q-learning."""
     del step
-    _, transitions = in_time_order(batch)
+    _, transitions = tabular.in_time_order(batch)
     if isinstance(state, DoubleState):
         coins = jax.random.bernoulli(key, shape=transitions.reward.shape).astype(jnp.int32)
 
@@ -192,45 +147,6 @@ def update(
         rule = functools.partial(learn, hypers=hypers, num_actions=num_actions)
         state, metrics = lax.scan(rule, state, transitions)
     return state, jax.tree.map(jnp.mean, metrics)
-
-
-def act(
-    key: Key,
-    obs: Array,
-    memory: tuple[()],
-    *,
-    q_values: Array,
-    epsilon: Array | None,
-    num_actions: tuple[int, ...] = (),
-):
-    """Chooses actions at states `[*N]`, the first of the best ones where `epsilon` is None.  The key is consumed."""
-    limit = _limit(obs, num_actions)
-    values = exploration.existing(q_values[obs], limit)
-    if epsilon is None:
-        return jnp.argmax(values, axis=-1).astype(jnp.int32), {}, memory
-    ties_key, action_key = jax.random.split(key)
-    values = exploration.break_ties(ties_key, values)
-    return exploration.epsilon_greedy(action_key, values, epsilon, limit), {}, memory
-
-
-def policy(step: Array, state: Any, hypers: Any, *, explore: bool, num_actions: tuple[int, ...] = ()) -> Policy:
-    """ε-greedy with ties broken at random while exploring, greedy otherwise.
-
-    Args:
-        step: updates done.
-        state: with `q_values`, `[S, A]`.
-        hypers: with `epsilon_start`, `epsilon_end` and `horizon`.
-        explore: whether to explore.
-        num_actions: as in `Config`.
-
-    Returns:
-        A policy without memory.
-    """
-    epsilon = epsilon_at(step, hypers) if explore else None
-    return Policy(
-        memory=lambda batch_shape: (),
-        apply=functools.partial(act, q_values=state.q_values, epsilon=epsilon, num_actions=num_actions),
-    )
 
 
 def build(spec: Spec, config: Config) -> Algorithm:
@@ -246,11 +162,11 @@ def build(spec: Spec, config: Config) -> Algorithm:
     Raises:
         ValueError: if observations or actions are not discrete, or `num_actions` does not fit them.
     """
-    num_states, most = shape = table_shape(spec)
+    num_states, most = shape = tabular.shape(spec)
     if config.num_actions and (len(config.num_actions) != num_states or max(config.num_actions) > most):
         raise ValueError(f"config.num_actions={config.num_actions} does not fit {num_states} states × {most} actions")
     return Algorithm(
         init=functools.partial(init, shape=shape, double=config.double),
         update=functools.partial(update, num_actions=config.num_actions),
-        policy=functools.partial(policy, num_actions=config.num_actions),
+        policy=functools.partial(tabular.policy, num_actions=config.num_actions),
     )

@@ -22,8 +22,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from rlgen.core import Algorithm, Array, Key, Policy, Spec, Transition
-from rlgen.tabular import q_learning
+from rlgen.core import Algorithm, Array, Key, Spec, Transition
+from rlgen.parts import tabular
 
 TARGETS = ("sarsa", "expected")
 
@@ -81,33 +81,6 @@ class Metrics(NamedTuple):
 
     error: Array  # absolute error of the returns
     q_value: Array  # of the actions taken
-
-
-def expected_value(q_values: Array, epsilon: Array | float) -> Array:
-    """Mean value under the ε-greedy policy: `(1 − ε) max Q + ε mean Q`.
-
-    Args:
-        q_values: `[*N, A]`.
-        epsilon: share of random actions, scalar.
-
-    Returns:
-        `[*N]`.
-    """
-    return (1 - epsilon) * q_values.max(-1) + epsilon * q_values.mean(-1)
-
-
-def bootstrap(q_values: Array, transition: Transition, epsilon: Array | float) -> Array:
-    """Mean value of what follows a transition, zero where the episode terminated.
-
-    Args:
-        q_values: `[S, A]`.
-        transition: scalars, no batch axis.
-        epsilon: share of random actions, scalar.
-
-    Returns:
-        A scalar.
-    """
-    return jnp.where(transition.terminated, 0.0, expected_value(q_values[transition.next_obs], epsilon))
 
 
 def returns(reward: Array, next_value: Array, discount: Array | float) -> Array:
@@ -200,7 +173,7 @@ def learn(
     due = waiting & (transition.terminated | transition.truncated)
     if target == "expected":
         due = due.at[0].set(waiting[0])
-    goals = returns(pending.reward, bootstrap(q_values, transition, epsilon), hypers.discount)
+    goals = returns(pending.reward, tabular.bootstrap(q_values, transition, epsilon), hypers.discount)
     q_values, more = credit(q_values, pending, goals, due, hypers.learning_rate)
     return q_values, pending._replace(num=pending.num - due.sum(dtype=jnp.int32)), Metrics(error + more, value)
 
@@ -218,22 +191,9 @@ def update(
 ) -> tuple[State, Metrics]:
     """Learns from `[T, B]` transitions in time order; the key is not needed."""
     del key
-    rule = functools.partial(learn, hypers=hypers, epsilon=q_learning.epsilon_at(step, hypers), target=target)
-
-    def body(state: State, inputs: tuple[Array, Transition]):
-        env, transition = inputs
-        own = jax.tree.map(lambda leaf: leaf[env], state.pending)
-        q_values, own, metrics = rule(state.q_values, own, transition)
-        everyone = jax.tree.map(lambda leaf, new: leaf.at[env].set(new), state.pending, own)
-        return State(q_values, everyone), metrics
-
-    state, metrics = lax.scan(body, state, q_learning.in_time_order(batch))
-    return state, jax.tree.map(jnp.mean, metrics)
-
-
-def policy(step: Array, state: State, hypers: Hypers, *, explore: bool) -> Policy:
-    """ε-greedy with ties broken at random while exploring, greedy otherwise."""
-    return q_learning.policy(step, state, hypers, explore=explore)
+    rule = functools.partial(learn, hypers=hypers, epsilon=tabular.epsilon_at(step, hypers), target=target)
+    q_values, pending, metrics = tabular.fold(rule, state.q_values, state.pending, batch)
+    return State(q_values, pending), metrics
 
 
 def build(spec: Spec, config: Config) -> Algorithm:
@@ -249,9 +209,9 @@ def build(spec: Spec, config: Config) -> Algorithm:
     Raises:
         ValueError: if observations or actions are not discrete.
     """
-    shape = q_learning.table_shape(spec)
+    shape = tabular.shape(spec)
     return Algorithm(
         init=functools.partial(init, shape=shape, num_envs=config.num_envs, num_steps=config.num_steps),
         update=functools.partial(update, target=config.target),
-        policy=policy,
+        policy=tabular.policy,
     )

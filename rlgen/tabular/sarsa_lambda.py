@@ -19,10 +19,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
-from rlgen.core import Algorithm, Array, Key, Policy, Spec, Transition
-from rlgen.tabular import q_learning, sarsa
+from rlgen.core import Algorithm, Array, Key, Spec, Transition
+from rlgen.parts import tabular
 
 TRACES = ("accumulating", "replacing", "dutch")
 
@@ -161,7 +160,7 @@ def learn(
         # At the start of an episode any number would do: the trace is one at the visited pair and zero elsewhere.
         old_value=value,
     )
-    next_value = sarsa.bootstrap(q_values, transition, epsilon)
+    next_value = tabular.bootstrap(q_values, transition, epsilon)
     q_values, last = credit(q_values, eligibility, next_value, hypers, kind=kind)
     eligibility = jax.tree.map(lambda leaf: jnp.where(done, jnp.zeros_like(leaf), leaf), eligibility)
     return q_values, eligibility._replace(waiting=~done), Metrics(before + last, value)
@@ -181,22 +180,9 @@ def update(
 ) -> tuple[State, Metrics]:
     """Learns from `[T, B]` transitions in time order; the key is not needed."""
     del key
-    rule = functools.partial(learn, hypers=hypers, epsilon=q_learning.epsilon_at(step, hypers), kind=kind)
-
-    def body(state: State, inputs: tuple[Array, Transition]):
-        env, transition = inputs
-        own = jax.tree.map(lambda leaf: leaf[env], state.eligibility)
-        q_values, own, metrics = rule(state.q_values, own, transition)
-        everyone = jax.tree.map(lambda leaf, new: leaf.at[env].set(new), state.eligibility, own)
-        return State(q_values, everyone), metrics
-
-    state, metrics = lax.scan(body, state, q_learning.in_time_order(batch))
-    return state, jax.tree.map(jnp.mean, metrics)
-
-
-def policy(step: Array, state: State, hypers: Hypers, *, explore: bool) -> Policy:
-    """ε-greedy with ties broken at random while exploring, greedy otherwise."""
-    return q_learning.policy(step, state, hypers, explore=explore)
+    rule = functools.partial(learn, hypers=hypers, epsilon=tabular.epsilon_at(step, hypers), kind=kind)
+    q_values, eligibility, metrics = tabular.fold(rule, state.q_values, state.eligibility, batch)
+    return State(q_values, eligibility), metrics
 
 
 def build(spec: Spec, config: Config) -> Algorithm:
@@ -212,9 +198,9 @@ def build(spec: Spec, config: Config) -> Algorithm:
     Raises:
         ValueError: if observations or actions are not discrete.
     """
-    shape = q_learning.table_shape(spec)
+    shape = tabular.shape(spec)
     return Algorithm(
         init=functools.partial(init, shape=shape, num_envs=config.num_envs),
         update=functools.partial(update, kind=config.trace),
-        policy=policy,
+        policy=tabular.policy,
     )

@@ -21,8 +21,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from rlgen.core import Algorithm, Array, Discrete, Key, Policy, Spec, Transition
-from rlgen.parts import exploration
+from rlgen.core import Algorithm, Array, Key, Policy, Spec, Transition
+from rlgen.parts import exploration, tabular
 
 REWARDS = ("gaussian", "bernoulli")
 _SMALLEST = 1e-6  # parameter of a beta distribution, for a prior that is sure
@@ -152,11 +152,9 @@ def build(spec: Spec, config: Config) -> Algorithm:
     Raises:
         ValueError: if observations or actions are not discrete, or such rewards are unknown.
     """
-    if not (isinstance(spec.observation, Discrete) and isinstance(spec.action, Discrete)):
-        raise ValueError(f"Thompson sampling needs a table: discrete observations and actions, not {spec}")
     if config.rewards not in REWARDS:
         raise ValueError(f"rewards {config.rewards!r} are not among {REWARDS}")
-    shape = (spec.observation.num, spec.action.num)
+    shape = tabular.shape(spec)
     return Algorithm(
         init=functools.partial(init, shape=shape),
         update=update,

@@ -152,7 +152,7 @@ def test_exploring_finds_the_best_arm_of_the_test_bed_more_often():
 
 @pytest.mark.parametrize("spec", [Spec(Box((1,)), Discrete(2)), Spec(Discrete(2), Box((1,)))])
 def test_what_is_no_table_is_refused(spec):
-    with pytest.raises(ValueError, match="need a table"):
+    with pytest.raises(ValueError, match="needs a table"):
         bandit.build(spec, bandit.Config())
 
 

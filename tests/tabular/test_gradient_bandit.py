@@ -141,5 +141,5 @@ def test_the_baseline_helps_where_rewards_are_far_from_zero():
 
 @pytest.mark.parametrize("spec", [Spec(Box((1,)), Discrete(2)), Spec(Discrete(2), Box((1,)))])
 def test_what_is_no_table_is_refused(spec):
-    with pytest.raises(ValueError, match="need a table"):
+    with pytest.raises(ValueError, match="needs a table"):
         gradient_bandit.build(spec, gradient_bandit.Config())

@@ -87,10 +87,6 @@ def test_expected_sarsa_without_exploration_is_q_learning(table_spec, experience
     np.testing.assert_allclose(expected.q_values, single.q_values, atol=1e-6)
 
 
-def test_expected_value_averages_over_the_policy():
-    np.testing.assert_allclose(sarsa.expected_value(jnp.array([[0.0, 4.0], [1.0, 1.0]]), 0.5), [3, 1])
-
-
 @pytest.mark.parametrize(("target", "num_steps", "learning_rate"), [("expected", 1, 0.5), ("sarsa", 2, 0.02)])
 def test_values_of_the_policy_are_found(known, learn_known, target, num_steps, learning_rate):
     discount, epsilon, exact = known
