@@ -134,7 +134,28 @@ class Box:
     dtype: str = "float32"
 
 
-Space = Discrete | Box
+@dataclasses.dataclass(frozen=True)
+class MultiDiscrete:
+    """Several integers at once, as an int32 vector.
+
+    Attributes:
+        sizes: how many values each of them has, from 0 on.
+    """
+
+    sizes: tuple[int, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one element: a vector."""
+        return (len(self.sizes),)
+
+    @property
+    def dtype(self) -> str:
+        """Name of the dtype of an element."""
+        return "int32"
+
+
+Space = Discrete | MultiDiscrete | Box
 NOTHING = Box((0,))
 
 

@@ -20,7 +20,7 @@ import numpy as np
 from gymnax.environments import spaces
 from gymnax.environments.environment import Environment as GymnaxEnvironment
 
-from rlgen.core import Array, Box, Discrete, Key, Space, Spec, Tree
+from rlgen.core import Array, Box, Discrete, Key, MultiDiscrete, Space, Spec, Tree
 
 
 class TimeStep(NamedTuple):
@@ -59,14 +59,18 @@ def space_of(space: spaces.Space) -> Space:
     """Turns a gymnax space into one of `rlgen.core`.
 
     Raises:
-        TypeError: if it is neither discrete nor a box.
+        TypeError: if it is neither discrete, nor a tuple of discrete spaces, nor a box.
     """
     if isinstance(space, spaces.Discrete):
         return Discrete(int(space.n))
+    if isinstance(space, spaces.Tuple):
+        parts = [part for part in map(space_of, space.spaces) if isinstance(part, Discrete)]
+        if len(parts) == len(space.spaces):
+            return MultiDiscrete(tuple(part.num for part in parts))
     if isinstance(space, spaces.Box):
         low, high = (_bound(value, space.shape) for value in (space.low, space.high))
         return Box(tuple(space.shape), low, high, np.dtype(space.dtype).name)
-    raise TypeError(f"space {space!r} is neither Discrete nor Box")
+    raise TypeError(f"space {space!r} is neither Discrete, nor a Tuple of them, nor Box")
 
 
 def _bound(value: Any, shape: tuple[int, ...]) -> Any:
@@ -119,6 +123,8 @@ def _reset(key: Key, num_envs: int, *, native: GymnaxEnvironment, params: Any):
 def _step(key: Key, state: Any, action: Tree, *, native: GymnaxEnvironment, params: Any, action_space: Space):
     if isinstance(action_space, Box):
         action = jnp.clip(action, jnp.asarray(action_space.low), jnp.asarray(action_space.high))
+    if isinstance(action_space, MultiDiscrete):
+        action = tuple(jnp.moveaxis(action, -1, 0))
     keys = jax.random.split(key, jax.tree.leaves(action)[0].shape[0])
     step = jax.vmap(native.step, in_axes=(0, 0, 0, None))
     obs, new_state, reward, terminated, truncated, info = step(keys, state, action, params)

@@ -34,7 +34,7 @@ class Table(NamedTuple):
     start: tuple[int, ...]  # situations in which episodes start, each as likely
     successor: tuple[int, ...]  # [O] the situation after, or -1 where the episode terminates
     reward: RewardFn  # reward of a step
-    best_action: tuple[float, ...]  # [O] what earns most
+    best_action: tuple[Any, ...]  # [O] what earns most
 
 
 @struct.dataclass
@@ -56,6 +56,7 @@ class Probe(environment.Environment[ProbeState, environment.EnvParams]):
         *,
         tabular: bool = False,
         continuous: bool = False,
+        sizes: tuple[int, ...] = (),
         max_steps: int | None = None,
     ):
         """Binds the table.
@@ -65,6 +66,7 @@ class Probe(environment.Environment[ProbeState, environment.EnvParams]):
             table: what it does.
             tabular: whether to observe the index of the situation instead of its feature.
             continuous: whether an action is a number in [-1, 1], of shape `[1]`, instead of 0 or 1.
+            sizes: of the choices that an action makes at once, where it is several.
             max_steps: time limit by default; by default one that no episode reaches.
         """
         super().__init__()
@@ -72,6 +74,7 @@ class Probe(environment.Environment[ProbeState, environment.EnvParams]):
         self._table = table
         self._tabular = tabular
         self._continuous = continuous
+        self._sizes = sizes
         self._max_steps = len(table.feature) + 1 if max_steps is None else max_steps
 
     @property
@@ -81,7 +84,7 @@ class Probe(environment.Environment[ProbeState, environment.EnvParams]):
 
     @property
     def best_actions(self) -> Array:
-        """The best action in each situation, `[O]` int32, or `[O, 1]` float32 where actions are continuous."""
+        """The best action in each situation: `[O]` int32, `[O, K]` of several choices, `[O, 1]` float32 of a number."""
         if self._continuous:
             return jnp.asarray(self._table.best_action, jnp.float32)[:, None]
         return jnp.asarray(self._table.best_action, jnp.int32)
@@ -124,7 +127,8 @@ class Probe(environment.Environment[ProbeState, environment.EnvParams]):
         self, key: Key, state: ProbeState, action: Any, params: environment.EnvParams
     ) -> tuple[Array, ProbeState, Array, Array, dict[Any, Any]]:
         """Goes on to the next situation; the key is not used."""
-        reward = self._table.reward(state.index, jnp.asarray(action)).astype(jnp.float32)
+        action = jnp.stack(action) if self._sizes else jnp.asarray(action)
+        reward = self._table.reward(state.index, action).astype(jnp.float32)
         successor = jnp.asarray(self._table.successor, jnp.int32)[state.index]
         ended = successor < 0
         state = ProbeState(time=state.time + 1, index=jnp.where(ended, state.index, successor), ended=ended)
@@ -155,12 +159,14 @@ class Probe(environment.Environment[ProbeState, environment.EnvParams]):
 
     @property
     def num_actions(self) -> int:
-        """Number of discrete actions, or of elements of a continuous one."""
-        return 1 if self._continuous else 2
+        """Number of discrete actions, or of elements of a continuous one or of several choices."""
+        return len(self._sizes) or (1 if self._continuous else 2)
 
-    def action_space(self, params: environment.EnvParams | None = None) -> spaces.Discrete | spaces.Box:
-        """Two actions, or one number in [-1, 1]."""
+    def action_space(self, params: environment.EnvParams | None = None) -> spaces.Space:
+        """Two actions, several choices at once, or one number in [-1, 1]."""
         del params
+        if self._sizes:
+            return spaces.Tuple([spaces.Discrete(size) for size in self._sizes])
         return spaces.Box(-1.0, 1.0, (1,)) if self._continuous else spaces.Discrete(2)
 
     def observation_space(self, params: environment.EnvParams) -> spaces.Discrete | spaces.Box:
@@ -219,6 +225,18 @@ def continuous_action(tabular: bool = False) -> Probe:
     return Probe("ContinuousAction", table, tabular=tabular, continuous=True)
 
 
+def several_choices(tabular: bool = False) -> Probe:
+    """One step, two choices of three and of two, reward 1 for each right one and -1 for each wrong one.
+
+    The right ones are (0, 1) at observation -1 and (2, 0) at observation 1: value 2.  Tests that choices are made, and
+    learned from, together.
+    """
+    best = ((0, 1), (2, 0))
+    reward = functools.partial(_reward_of_choices, targets=best)
+    table = Table((-1.0, 1.0), (0, 1), (-1, -1), reward, best)
+    return Probe("SeveralChoices", table, tabular=tabular, sizes=(3, 2))
+
+
 def truncated(num_steps: int, tabular: bool = False) -> Probe:
     """Reward 1 for ever, cut by the time limit after `num_steps`: value `1 / (1 - discount)`.
 
@@ -247,6 +265,10 @@ def _reward_of_situation(index: Array, action: Array, *, rewards: tuple[float, .
 
 def _reward_of_match(index: Array, action: Array, *, targets: tuple[int, ...]) -> Array:
     return jnp.where(action == jnp.asarray(targets)[index], 1.0, -1.0)
+
+
+def _reward_of_choices(index: Array, action: Array, *, targets: tuple[tuple[int, ...], ...]) -> Array:
+    return jnp.where(action == jnp.asarray(targets)[index], 1.0, -1.0).sum(-1)
 
 
 def _reward_of_distance(index: Array, action: Array, *, targets: tuple[float, ...]) -> Array:

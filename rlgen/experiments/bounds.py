@@ -26,6 +26,7 @@ class Interval(NamedTuple):
 POSITIVE, NOT_NEGATIVE, SHARE, REAL = Interval(0, open_low=True), Interval(0), Interval(0, 1), Interval()
 
 HYPERS: dict[str, Interval] = {
+    "adam_epsilon": POSITIVE,
     "backtrack": SHARE,
     "beta": NOT_NEGATIVE,
     "bonus": NOT_NEGATIVE,
@@ -47,10 +48,12 @@ HYPERS: dict[str, Interval] = {
     "max_grad_norm": POSITIVE,
     "max_kl": POSITIVE,
     "num_steps": Interval(1),
+    "penalty": NOT_NEGATIVE,
     "prior_mean": REAL,
     "prior_weight": POSITIVE,
     "step_exponent": NOT_NEGATIVE,
     "step_size": SHARE,
+    "target_kl": POSITIVE,
     "tau": SHARE,
     "trace_decay": SHARE,
     "value_coefficient": NOT_NEGATIVE,

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rlgen.core import Array, Box, Discrete, Key, Space, Tree
+from rlgen.core import Array, Box, Discrete, Key, MultiDiscrete, Space, Tree
 
 KINDS = ("normal", "tanh_normal", "beta")
 _MARGIN = 1e-6  # least distance of a sample from a bound, as a share of the box
@@ -170,7 +170,7 @@ def num_parameters(space: Space, kind: str = "normal") -> int:
     """How many numbers a network gives for an action of this space.
 
     Args:
-        space: `Discrete` or a vector `Box`.
+        space: `Discrete`, `MultiDiscrete` or a vector `Box`.
         kind: of `KINDS`, over a `Box`.
 
     Returns:
@@ -181,6 +181,8 @@ def num_parameters(space: Space, kind: str = "normal") -> int:
     """
     if isinstance(space, Discrete):
         return space.num
+    if isinstance(space, MultiDiscrete):
+        return sum(space.sizes)
     if kind not in KINDS:
         raise ValueError(f"distribution {kind!r} is not one of {', '.join(KINDS)}")
     if not isinstance(space, Box) or len(space.shape) != 1:
@@ -194,7 +196,7 @@ def over(space: Space, parameters: Tree, log_std: Array | None = None, kind: str
     """Builds the distribution over an action space.
 
     Args:
-        space: categorical for `Discrete`, one of `KINDS` for a vector `Box`.
+        space: categorical for `Discrete`, independent ones for `MultiDiscrete`, one of `KINDS` for a vector `Box`.
         parameters: the network's output, `[*N, num_parameters(space, kind)]`.
         log_std: `[D]` where `has_log_std(space, kind)`.
         kind: of `KINDS`, over a `Box`.
@@ -208,6 +210,8 @@ def over(space: Space, parameters: Tree, log_std: Array | None = None, kind: str
     num_parameters(space, kind)
     if isinstance(space, Discrete):
         return categorical(parameters)
+    if isinstance(space, MultiDiscrete):
+        return multi_categorical(parameters, space.sizes)
     if kind == "beta":
         return beta(parameters, space.low, space.high)
     if log_std is None:

@@ -13,6 +13,8 @@ import jax.numpy as jnp
 
 from rlgen.core import Array, Discrete, Space, Tree
 
+INITIALISERS = {"orthogonal": nn.initializers.orthogonal, "lecun": lambda gain: nn.initializers.lecun_normal()}
+CORES = {"lstm": nn.OptimizedLSTMCell, "gru": nn.GRUCell}
 ACTIVATIONS = {"relu": nn.relu, "tanh": nn.tanh, "elu": nn.elu, "silu": nn.silu, "gelu": nn.gelu}
 
 
@@ -24,24 +26,26 @@ def encode(observation: Array, space: Space) -> Array:
 
 
 class MLP(nn.Module):
-    """Dense layers over the flattened observation, orthogonal weights of gain √2, an activation after each.
+    """Dense layers over the flattened observation, an activation after each.
 
     Attributes:
         hidden_sizes: width of each layer.
         activation: name in `ACTIVATIONS`.
         num_axes: how many trailing axes of the input are one observation.
+        initialiser: name in `INITIALISERS`; orthogonal weights have a gain of √2.
     """
 
     hidden_sizes: Sequence[int]
     activation: str = "tanh"
     num_axes: int = 1
+    initialiser: str = "orthogonal"
 
     @nn.compact
     def __call__(self, inputs: Array) -> Array:
         """Maps `[*N, *observation]` to `[*N, hidden_sizes[-1]]`."""
         hidden = inputs.reshape(*inputs.shape[: inputs.ndim - self.num_axes], -1)
         for size in self.hidden_sizes:
-            hidden = nn.Dense(size, kernel_init=nn.initializers.orthogonal(math.sqrt(2)))(hidden)
+            hidden = nn.Dense(size, kernel_init=INITIALISERS[self.initialiser](math.sqrt(2)))(hidden)
             hidden = ACTIVATIONS[self.activation](hidden)
         return hidden
 
@@ -92,19 +96,21 @@ class CNN(nn.Module):
         hidden_sizes: width of each dense layer after the convolution.
         activation: name in `ACTIVATIONS`.
         num_filters: filters of the convolution.
+        initialiser: name in `INITIALISERS`.
     """
 
     hidden_sizes: Sequence[int] = (128,)
     activation: str = "relu"
     num_filters: int = 16
+    initialiser: str = "orthogonal"
 
     @nn.compact
     def __call__(self, inputs: Array) -> Array:
         """Maps `[*N, height, width, channels]` to `[*N, hidden_sizes[-1]]`."""
-        init = nn.initializers.orthogonal(math.sqrt(2))
+        init = INITIALISERS[self.initialiser](math.sqrt(2))
         hidden = Conv(self.num_filters, kernel_init=init)(inputs)
         hidden = ACTIVATIONS[self.activation](hidden)
-        return MLP(self.hidden_sizes, self.activation, num_axes=3)(hidden)
+        return MLP(self.hidden_sizes, self.activation, num_axes=3, initialiser=self.initialiser)(hidden)
 
 
 def apply(network: nn.Module, params: Tree, *inputs: Any, method: str | None = None) -> Any:
@@ -124,7 +130,24 @@ def apply(network: nn.Module, params: Tree, *inputs: Any, method: str | None = N
     return network.apply(params, *inputs, method=method)
 
 
-def torso(kind: str, hidden_sizes: Sequence[int], activation: str, space: Space) -> nn.Module:
+def initial_memory(core: str, size: int, batch_shape: tuple[int, ...]) -> Tree:
+    """What a recurrent core remembers before an episode: zeros.
+
+    Args:
+        core: name in `CORES`.
+        size: units of the core.
+        batch_shape: `N`.
+
+    Returns:
+        Leaves `[*N, size]`, two for an LSTM.
+    """
+    zeros = jnp.zeros((*batch_shape, size))
+    return (zeros, zeros) if core == "lstm" else zeros
+
+
+def torso(
+    kind: str, hidden_sizes: Sequence[int], activation: str, space: Space, initialiser: str = "orthogonal"
+) -> nn.Module:
     """Builds the network that reads an observation.
 
     Args:
@@ -132,6 +155,7 @@ def torso(kind: str, hidden_sizes: Sequence[int], activation: str, space: Space)
         hidden_sizes: width of each dense layer.
         activation: name in `ACTIVATIONS`.
         space: of the observation, as `encode` gives it.
+        initialiser: name in `INITIALISERS`.
 
     Returns:
         A module from `[*N, *observation]` to `[*N, hidden_sizes[-1]]`.
@@ -142,9 +166,9 @@ def torso(kind: str, hidden_sizes: Sequence[int], activation: str, space: Space)
     if activation not in ACTIVATIONS:
         raise ValueError(f"activation {activation!r} is not one of {', '.join(ACTIVATIONS)}")
     if kind == "mlp":
-        return MLP(tuple(hidden_sizes), activation, num_axes=max(len(space.shape), 1))
+        return MLP(tuple(hidden_sizes), activation, max(len(space.shape), 1), initialiser)
     if kind == "cnn" and len(space.shape) == 3:
-        return CNN(tuple(hidden_sizes), activation)
+        return CNN(tuple(hidden_sizes), activation, initialiser=initialiser)
     raise ValueError(
         f"network {kind!r} cannot read observations of shape {space.shape}; there are 'mlp' and 'cnn' (images)"
     )

@@ -12,12 +12,11 @@ import dataclasses
 import functools
 from typing import Any, NamedTuple
 
-import jax
 import optax
 
-from rlgen.core import Algorithm, Array, Key, Policy, Spec, Transition, Tree
-from rlgen.parts import actor_critic, exploration, losses, networks, optim, returns
-from rlgen.parts.actor_critic import ActorCritic
+from rlgen.core import Algorithm, Array, Key, Spec, Transition, Tree
+from rlgen.parts import actor_critic, losses, optim
+from rlgen.parts.actor_critic import ActorCritic, Examples
 
 OPTIMISERS = ("rmsprop", "adam")
 
@@ -33,6 +32,7 @@ class Config:
         hidden_sizes: width of each dense layer, of actor and critic alike.
         activation: name in `networks.ACTIVATIONS`.
         distribution: of `distributions.KINDS`, over actions in a `Box`.
+        core: of `actor_critic.CORES`, between the layers and the heads; with one, an example is a whole rollout.
         optimiser: of `OPTIMISERS`.
         normalise_advantages: to mean 0 and variance 1 in each minibatch.
         normalise_observations: by running moments.
@@ -45,6 +45,7 @@ class Config:
     hidden_sizes: tuple[int, ...] = (64, 64)
     activation: str = "tanh"
     distribution: str = "normal"
+    core: str = "none"
     optimiser: str = "rmsprop"
     normalise_advantages: bool = False
     normalise_observations: bool = False
@@ -83,15 +84,6 @@ class State(NamedTuple):
     returns: Tree  # `normalise.Returns` of `B` environments
 
 
-class Minibatch(NamedTuple):
-    """What the rule learns from."""
-
-    obs: Tree  # [M, *observation], normalised where that is switched on
-    action: Tree  # [M, *action]
-    advantage: Array  # [M]
-    target: Array  # [M], of the value
-
-
 class Metrics(NamedTuple):
     """Means over an update's examples, before the step."""
 
@@ -114,9 +106,9 @@ def optimiser(hypers: Hypers, *, config: Config) -> Any:
     return optax.flatten(optax.chain(optax.clip_by_global_norm(max_grad_norm), rmsprop))
 
 
-def loss(params: Tree, minibatch: Minibatch, hypers: Hypers, *, network: ActorCritic) -> tuple[Array, Metrics]:
+def loss(params: Tree, minibatch: Examples, hypers: Hypers, *, network: ActorCritic) -> tuple[Array, Metrics]:
     """Policy gradient, value error and entropy bonus: `−Â ln π(a | s) + c ½ (G − V(s))² − β H(π(· | s))`."""
-    distribution, value = networks.apply(network, params, minibatch.obs)
+    distribution, value = actor_critic.evaluate(params, minibatch, network=network)
     advantage = minibatch.advantage
     if network.config.normalise_advantages:
         advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
@@ -127,7 +119,7 @@ def loss(params: Tree, minibatch: Minibatch, hypers: Hypers, *, network: ActorCr
     return total, Metrics(total, policy_loss, value_loss, entropy)
 
 
-def learn(learner: Learner, minibatch: Minibatch, hypers: Hypers, *, network: ActorCritic) -> tuple[Learner, Metrics]:
+def learn(learner: Learner, minibatch: Examples, hypers: Hypers, *, network: ActorCritic) -> tuple[Learner, Metrics]:
     """Takes one gradient step on one minibatch: the rule itself, free of any environment.
 
     Args:
@@ -149,16 +141,6 @@ def learn(learner: Learner, minibatch: Minibatch, hypers: Hypers, *, network: Ac
     return Learner(params, opt_state), metrics
 
 
-def estimate(params: Tree, rollout: Transition, hypers: Hypers, *, network: ActorCritic) -> Minibatch:
-    """Advantages and targets of a rollout `[T, B]`, as one batch `[T * B]`."""
-    value, next_value = actor_critic.values(params, rollout, network=network)
-    advantage = returns.gae(
-        rollout.reward, value, next_value, rollout.terminated, rollout.truncated, hypers.discount, hypers.gae_lambda
-    )
-    batch = Minibatch(rollout.obs, rollout.action, advantage, value + advantage)
-    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), batch)
-
-
 def init(key: Key, hypers: Hypers, *, network: ActorCritic) -> State:
     """Makes the state before the first update.  The key is consumed."""
     params = actor_critic.initial_params(key, network)
@@ -169,28 +151,20 @@ def init(key: Key, hypers: Hypers, *, network: ActorCritic) -> State:
 def update(key: Key, step: Array, state: State, batch: Transition, hypers: Hypers, *, network: ActorCritic):
     """Learns from one rollout `[T, B]` in one gradient step.  The key is not used."""
     del key
-    hypers = hypers._replace(
-        learning_rate=exploration.linear(hypers.learning_rate, hypers.learning_rate_end, step / hypers.horizon)
-    )
+    hypers = actor_critic.annealed(step, hypers)
     rollout, observations, reward_scale = actor_critic.normalised(
         batch, state.observations, state.returns, hypers.discount, config=network.config
     )
-    examples = estimate(state.learner.params, rollout, hypers, network=network)
+    examples = actor_critic.estimate(state.learner.params, rollout, hypers, network=network)
     learner, metrics = learn(state.learner, examples, hypers, network=network)
     return State(learner, observations, reward_scale), metrics
-
-
-def policy(step: Array, state: State, hypers: Hypers, *, explore: bool, network: ActorCritic) -> Policy:
-    """The actor."""
-    del step, hypers
-    return actor_critic.policy(state, network=network, explore=explore)
 
 
 def build(spec: Spec, config: Config) -> Algorithm:
     """Binds advantage actor-critic to a task.
 
     Args:
-        spec: observations of one array; actions `Discrete` or a vector `Box`.
+        spec: observations of one array; actions `Discrete`, `MultiDiscrete` or a vector `Box`.
         config: what shapes the program.
 
     Returns:
@@ -199,9 +173,4 @@ def build(spec: Spec, config: Config) -> Algorithm:
     Raises:
         ValueError: if discrete observations are to be normalised, or there is no such distribution over the actions.
     """
-    network = actor_critic.make(spec, config)
-    return Algorithm(
-        init=functools.partial(init, network=network),
-        update=functools.partial(update, network=network),
-        policy=functools.partial(policy, network=network),
-    )
+    return actor_critic.bind(actor_critic.make(spec, config, core=config.core), init, update)

@@ -1,4 +1,8 @@
-"""Proximal policy optimisation with a clipped surrogate, arXiv:1707.06347.
+"""Proximal policy optimisation, arXiv:1707.06347: clipped surrogate, adaptive penalty on the divergence, or both.
+
+The clip is on where `hypers.clip` is finite and the penalty where `hypers.penalty` is above 0.  The divergence
+`KL(π_old, π)` is estimated from the actions taken, by `(ρ − 1) − log ρ` (Schulman's estimator: unbiased, as is its
+gradient, and never negative), and the penalty is adapted to its mean in the last pass over a rollout.
 
 Advantages are GAE (arXiv:1506.02438).  Departures from the paper, each a switch or a coefficient, are those of the
 authors' code (github.com/openai/baselines): separate actor and critic, orthogonal weights, normalised advantages,
@@ -16,8 +20,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from rlgen.core import Algorithm, Array, Key, Policy, Spec, Transition, Tree
-from rlgen.parts import actor_critic, exploration, losses, networks, optim, returns
+from rlgen.core import Algorithm, Array, Key, Spec, Transition, Tree
+from rlgen.parts import actor_critic, losses, optim, returns
 from rlgen.parts.actor_critic import ActorCritic
 
 
@@ -29,11 +33,14 @@ class Config:
         num_envs: `B`.
         rollout_length: `T`.
         num_epochs: passes over each rollout.
-        num_minibatches: minibatches a pass; must divide `T * B`.
+        num_minibatches: minibatches a pass; must divide `T * B`, or with a core `B`.
         network: `"mlp"` or `"cnn"`.
         hidden_sizes: width of each dense layer, of actor and critic alike.
         activation: name in `networks.ACTIVATIONS`.
         distribution: of `distributions.KINDS`, over actions in a `Box`.
+        core: of `actor_critic.CORES`, between the layers and the heads; with one, an example is a whole rollout.
+        shared: whether actor and critic share their layers; with a core they always do.
+        initialiser: of the layers, name in `networks.INITIALISERS`.
         normalise_advantages: to mean 0 and variance 1 in each minibatch.
         normalise_observations: by running moments.
         normalise_rewards: by the running deviation of the discounted return.
@@ -48,16 +55,20 @@ class Config:
     hidden_sizes: tuple[int, ...] = (64, 64)
     activation: str = "tanh"
     distribution: str = "normal"
+    core: str = "none"
+    shared: bool = False
+    initialiser: str = "orthogonal"
     normalise_advantages: bool = True
     normalise_observations: bool = False
     normalise_rewards: bool = False
     clip_values: bool = True
 
     def __post_init__(self):
-        if (self.num_envs * self.rollout_length) % self.num_minibatches:
+        steps = self.rollout_length if self.core == "none" else 1
+        if (self.num_envs * steps) % self.num_minibatches:
             raise ValueError(
                 f"config.num_minibatches={self.num_minibatches} does not divide"
-                f" {self.num_envs} environments × {self.rollout_length} steps"
+                f" {self.num_envs} environments × {steps} steps"
             )
 
 
@@ -73,6 +84,9 @@ class Hypers(NamedTuple):
     value_coefficient: float = 0.5
     entropy_coefficient: float = 0.01
     max_grad_norm: float = 0.5
+    adam_epsilon: float = 1e-5
+    penalty: float = 0.0  # coefficient of the divergence at the start; 0 for none, ever
+    target_kl: float = 0.01  # divergence that the penalty is adapted to
 
 
 class Learner(NamedTuple):
@@ -86,18 +100,20 @@ class State(NamedTuple):
     """What an update changes; a part that is switched off is `()`."""
 
     learner: Learner
+    penalty: Array  # float32 scalar, coefficient of the divergence
     observations: Tree  # `normalise.Moments` of `[*observation]`
     returns: Tree  # `normalise.Returns` of `B` environments
 
 
 class Minibatch(NamedTuple):
-    """What the rule learns from."""
+    """What the rule learns from; with a core, `[M]` stands for `[M, T]`."""
 
     obs: Tree  # [M, *observation], normalised where that is switched on
     action: Tree  # [M, *action]
     log_prob: Array  # [M], of the action when it was taken
     value: Array  # [M], before the update
     advantage: Array  # [M]
+    recall: Tree = ()  # `actor_critic.Recall`, with a core
 
 
 class Metrics(NamedTuple):
@@ -112,14 +128,14 @@ class Metrics(NamedTuple):
 
 
 def optimiser(hypers: Hypers) -> Any:
-    """Adam with the paper code's epsilon, behind a clip of the gradient norm."""
-    return optim.adam(hypers.learning_rate, max_grad_norm=hypers.max_grad_norm, eps=1e-5)
+    """Adam behind a clip of the gradient norm."""
+    return optim.adam(hypers.learning_rate, max_grad_norm=hypers.max_grad_norm, eps=hypers.adam_epsilon)
 
 
 def loss(params: Tree, minibatch: Minibatch, hypers: Hypers, *, network: ActorCritic) -> tuple[Array, Metrics]:
-    """The paper's equation 9: clipped surrogate, value error, entropy bonus."""
+    """The paper's equation 9, clipped surrogate, value error and entropy bonus, and the penalty of its equation 8."""
     config = network.config
-    policy, value = networks.apply(network, params, minibatch.obs)
+    policy, value = actor_critic.evaluate(params, minibatch, network=network)
     log_ratio = policy.log_prob(minibatch.action) - minibatch.log_prob
     ratio = jnp.exp(log_ratio)
     advantage, target = minibatch.advantage, minibatch.value + minibatch.advantage
@@ -131,8 +147,9 @@ def loss(params: Tree, minibatch: Minibatch, hypers: Hypers, *, network: ActorCr
     else:
         value_loss = losses.squared(value - target).mean()
     entropy = policy.entropy().mean()
-    total = policy_loss + hypers.value_coefficient * value_loss - hypers.entropy_coefficient * entropy
     kl = (ratio - 1 - log_ratio).mean()
+    total = policy_loss + hypers.value_coefficient * value_loss - hypers.entropy_coefficient * entropy
+    total += hypers.penalty * kl
     clip_fraction = (jnp.abs(ratio - 1) > hypers.clip).mean()
     return total, Metrics(total, policy_loss, value_loss, entropy, kl, clip_fraction)
 
@@ -143,7 +160,7 @@ def learn(learner: Learner, minibatch: Minibatch, hypers: Hypers, *, network: Ac
     Args:
         learner: parameters and optimiser.
         minibatch: leaves `[M, ...]`.
-        hypers: numbers; `learning_rate` is used as it stands.
+        hypers: numbers; `learning_rate` and `penalty` are used as they stand.
         network: the actor and critic.
 
     Returns:
@@ -156,33 +173,37 @@ def learn(learner: Learner, minibatch: Minibatch, hypers: Hypers, *, network: Ac
 
 
 def estimate(params: Tree, rollout: Transition, hypers: Hypers, *, network: ActorCritic) -> Minibatch:
-    """Values and advantages of a rollout `[T, B]`, as one batch `[T * B]`."""
+    """Values and advantages of a rollout `[T, B]`, as examples."""
     value, next_value = actor_critic.values(params, rollout, network=network)
     advantage = returns.gae(
         rollout.reward, value, next_value, rollout.terminated, rollout.truncated, hypers.discount, hypers.gae_lambda
     )
     batch = Minibatch(rollout.obs, rollout.action, rollout.extras["log_prob"], value, advantage)
-    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), batch)
+    return actor_critic.examples(batch, rollout, network=network)
 
 
 def epoch(key: Key, learner: Learner, batch: Minibatch, hypers: Hypers, *, network: ActorCritic):
-    """Passes once over the batch `[T * B]` in shuffled minibatches.  The key is consumed."""
-    order = jax.random.permutation(key, batch.value.shape[0]).reshape(network.config.num_minibatches, -1)
-    minibatches = jax.tree.map(lambda leaf: leaf.at[order].get(mode="promise_in_bounds"), batch)
+    """Passes once over the examples in shuffled minibatches.  The key is consumed."""
+    minibatches = actor_critic.shuffled(key, batch, network.config.num_minibatches)
     return lax.scan(lambda learner, minibatch: learn(learner, minibatch, hypers, network=network), learner, minibatches)
+
+
+def adapt(penalty: Array, kl: Array, hypers: Hypers) -> Array:
+    """The coefficient for the next update: half of it, or twice, where the divergence is 1.5 times off its target."""
+    lower, higher = kl < hypers.target_kl / 1.5, kl > hypers.target_kl * 1.5
+    return penalty * jnp.where(lower, 0.5, jnp.where(higher, 2.0, 1.0))
 
 
 def init(key: Key, hypers: Hypers, *, network: ActorCritic) -> State:
     """Makes the state before the first update.  The key is consumed."""
     params = actor_critic.initial_params(key, network)
-    return State(Learner(params, optimiser(hypers).init(params)), *actor_critic.initial_scales(network))
+    learner = Learner(params, optimiser(hypers).init(params))
+    return State(learner, jnp.float32(hypers.penalty), *actor_critic.initial_scales(network))
 
 
 def update(key: Key, step: Array, state: State, batch: Transition, hypers: Hypers, *, network: ActorCritic):
     """Learns from one rollout `[T, B]` in several epochs.  The key is consumed."""
-    hypers = hypers._replace(
-        learning_rate=exploration.linear(hypers.learning_rate, hypers.learning_rate_end, step / hypers.horizon)
-    )
+    hypers = actor_critic.annealed(step, hypers)._replace(penalty=state.penalty)
     rollout, observations, reward_scale = actor_critic.normalised(
         batch, state.observations, state.returns, hypers.discount, config=network.config
     )
@@ -192,20 +213,15 @@ def update(key: Key, step: Array, state: State, batch: Transition, hypers: Hyper
         state.learner,
         jax.random.split(key, network.config.num_epochs),
     )
-    return State(learner, observations, reward_scale), jax.tree.map(jnp.mean, metrics)
-
-
-def policy(step: Array, state: State, hypers: Hypers, *, explore: bool, network: ActorCritic) -> Policy:
-    """The actor."""
-    del step, hypers
-    return actor_critic.policy(state, network=network, explore=explore)
+    penalty = adapt(state.penalty, metrics.kl[-1].mean(), hypers)
+    return State(learner, penalty, observations, reward_scale), jax.tree.map(jnp.mean, metrics)
 
 
 def build(spec: Spec, config: Config) -> Algorithm:
     """Binds PPO to a task.
 
     Args:
-        spec: observations of one array; actions `Discrete` or a vector `Box`.
+        spec: observations of one array; actions `Discrete`, `MultiDiscrete` or a vector `Box`.
         config: what shapes the program.
 
     Returns:
@@ -214,9 +230,5 @@ def build(spec: Spec, config: Config) -> Algorithm:
     Raises:
         ValueError: if discrete observations are to be normalised, or there is no such distribution over the actions.
     """
-    network = actor_critic.make(spec, config)
-    return Algorithm(
-        init=functools.partial(init, network=network),
-        update=functools.partial(update, network=network),
-        policy=functools.partial(policy, network=network),
-    )
+    fields = {"core": config.core, "shared": config.shared, "initialiser": config.initialiser}
+    return actor_critic.bind(actor_critic.make(spec, config, **fields), init, update)

@@ -30,8 +30,8 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from rlgen.core import Algorithm, Array, Key, Policy, Spec, Transition, Tree
-from rlgen.parts import actor_critic, exploration, losses, networks, optim, returns
+from rlgen.core import Algorithm, Array, Key, Spec, Transition, Tree
+from rlgen.parts import actor_critic, losses, networks, optim, returns
 from rlgen.parts.actor_critic import ActorCritic
 
 BASELINES = ("none", "value")
@@ -254,9 +254,7 @@ def init(key: Key, hypers: Hypers, *, network: ActorCritic) -> State:
 def update(key: Key, step: Array, state: State, batch: Transition, hypers: Hypers, *, network: ActorCritic):
     """Learns from one rollout `[T, B]` in one gradient step.  The key is not used."""
     del key
-    hypers = hypers._replace(
-        learning_rate=exploration.linear(hypers.learning_rate, hypers.learning_rate_end, step / hypers.horizon)
-    )
+    hypers = actor_critic.annealed(step, hypers)
     rollout, observations, reward_scale = actor_critic.normalised(
         batch, state.observations, state.returns, hypers.discount, config=network.config
     )
@@ -265,17 +263,11 @@ def update(key: Key, step: Array, state: State, batch: Transition, hypers: Hyper
     return State(learner, pending, observations, reward_scale), metrics
 
 
-def policy(step: Array, state: State, hypers: Hypers, *, explore: bool, network: ActorCritic) -> Policy:
-    """The actor."""
-    del step, hypers
-    return actor_critic.policy(state, network=network, explore=explore)
-
-
 def build(spec: Spec, config: Config) -> Algorithm:
     """Binds REINFORCE to a task.
 
     Args:
-        spec: observations of one array; actions `Discrete` or a vector `Box`.
+        spec: observations of one array; actions `Discrete`, `MultiDiscrete` or a vector `Box`.
         config: what shapes the program.
 
     Returns:
@@ -284,9 +276,4 @@ def build(spec: Spec, config: Config) -> Algorithm:
     Raises:
         ValueError: if discrete observations are to be normalised, or there is no such distribution over the actions.
     """
-    network = actor_critic.make(spec, config)
-    return Algorithm(
-        init=functools.partial(init, network=network),
-        update=functools.partial(update, network=network),
-        policy=functools.partial(policy, network=network),
-    )
+    return actor_critic.bind(actor_critic.make(spec, config), init, update)

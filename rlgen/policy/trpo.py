@@ -21,9 +21,9 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from rlgen.core import Algorithm, Array, Key, Policy, Spec, Transition, Tree
-from rlgen.parts import actor_critic, losses, natural, networks, optim, returns
-from rlgen.parts.actor_critic import ActorCritic
+from rlgen.core import Algorithm, Array, Key, Spec, Transition, Tree
+from rlgen.parts import actor_critic, losses, natural, networks, optim
+from rlgen.parts.actor_critic import ActorCritic, Examples
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,15 +96,6 @@ class State(NamedTuple):
     returns: Tree  # `normalise.Returns` of `B` environments
 
 
-class Batch(NamedTuple):
-    """What the rule learns from."""
-
-    obs: Tree  # [M, *observation], normalised where that is switched on
-    action: Tree  # [M, *action]
-    advantage: Array  # [M], normalised where that is switched on
-    target: Array  # [M], the λ-return
-
-
 class Metrics(NamedTuple):
     """Of an update; a step that was not accepted counts as zeros."""
 
@@ -127,7 +118,7 @@ def divergence(params: Tree, old_params: Tree, obs: Tree, *, network: ActorCriti
     return old.kl_divergence(new).mean()
 
 
-def surrogate(params: Tree, old_params: Tree, batch: Batch, *, network: ActorCritic) -> Array:
+def surrogate(params: Tree, old_params: Tree, batch: Examples, *, network: ActorCritic) -> Array:
     """The paper's equation 14, what the actor maximises: mean of `π(a | s) / π_old(a | s) Â` over the batch."""
     new, old = (
         networks.apply(network, each, batch.obs, method="actor").log_prob(batch.action) for each in (params, old_params)
@@ -135,14 +126,14 @@ def surrogate(params: Tree, old_params: Tree, batch: Batch, *, network: ActorCri
     return (jnp.exp(new - old) * batch.advantage).mean()
 
 
-def value_loss(params: Tree, minibatch: Batch, *, network: ActorCritic) -> tuple[Array, Array]:
+def value_loss(params: Tree, minibatch: Examples, *, network: ActorCritic) -> tuple[Array, Array]:
     """Squared error of the critic, twice: to descend and to report."""
     value = networks.apply(network, params, minibatch.obs, method="critic")
     error = losses.squared(value - minibatch.target).mean()
     return error, error
 
 
-def improve(params: Tree, batch: Batch, hypers: Hypers, *, network: ActorCritic):
+def improve(params: Tree, batch: Examples, hypers: Hypers, *, network: ActorCritic):
     """Takes the actor's step on a batch.
 
     Args:
@@ -175,21 +166,21 @@ def improve(params: Tree, batch: Batch, hypers: Hypers, *, network: ActorCritic)
     return params, (improvement, kl, accepted.astype(jnp.float32), scale)
 
 
-def fit(key: Key, learner: Learner, batch: Batch, hypers: Hypers, *, network: ActorCritic):
+def fit(key: Key, learner: Learner, batch: Examples, hypers: Hypers, *, network: ActorCritic):
     """Fits the critic in one pass over shuffled minibatches.  The key is consumed."""
 
-    def descend(learner, indices):
-        minibatch = jax.tree.map(lambda leaf: leaf.at[indices].get(mode="promise_in_bounds"), batch)
+    def descend(learner, minibatch):
         params, opt_state, error = optim.descend(
             functools.partial(value_loss, network=network), optimiser(hypers), *learner, minibatch
         )
         return Learner(params, opt_state), error
 
-    order = jax.random.permutation(key, batch.target.shape[0]).reshape(network.config.num_minibatches, -1)
-    return lax.scan(descend, learner, order)
+    return lax.scan(descend, learner, actor_critic.shuffled(key, batch, network.config.num_minibatches))
 
 
-def learn(key: Key, learner: Learner, batch: Batch, hypers: Hypers, *, network: ActorCritic) -> tuple[Learner, Metrics]:
+def learn(
+    key: Key, learner: Learner, batch: Examples, hypers: Hypers, *, network: ActorCritic
+) -> tuple[Learner, Metrics]:
     """Improves the actor and fits the critic: the rule itself, free of any environment.
 
     Args:
@@ -215,16 +206,6 @@ def learn(key: Key, learner: Learner, batch: Batch, hypers: Hypers, *, network: 
     return learner, Metrics(*step_facts, entropy, errors.mean())
 
 
-def estimate(params: Tree, rollout: Transition, hypers: Hypers, *, network: ActorCritic) -> Batch:
-    """Advantages and λ-returns of a rollout `[T, B]`, as one batch `[T * B]`."""
-    value, next_value = actor_critic.values(params, rollout, network=network)
-    advantage = returns.gae(
-        rollout.reward, value, next_value, rollout.terminated, rollout.truncated, hypers.discount, hypers.gae_lambda
-    )
-    batch = Batch(rollout.obs, rollout.action, advantage, value + advantage)
-    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), batch)
-
-
 def init(key: Key, hypers: Hypers, *, network: ActorCritic) -> State:
     """Makes the state before the first update.  The key is consumed."""
     params = actor_critic.initial_params(key, network)
@@ -237,22 +218,16 @@ def update(key: Key, step: Array, state: State, batch: Transition, hypers: Hyper
     rollout, observations, reward_scale = actor_critic.normalised(
         batch, state.observations, state.returns, hypers.discount, config=network.config
     )
-    examples = estimate(state.learner.params, rollout, hypers, network=network)
+    examples = actor_critic.estimate(state.learner.params, rollout, hypers, network=network)
     learner, metrics = learn(key, state.learner, examples, hypers, network=network)
     return State(learner, observations, reward_scale), metrics
-
-
-def policy(step: Array, state: State, hypers: Hypers, *, explore: bool, network: ActorCritic) -> Policy:
-    """The actor."""
-    del step, hypers
-    return actor_critic.policy(state, network=network, explore=explore)
 
 
 def build(spec: Spec, config: Config) -> Algorithm:
     """Binds TRPO to a task.
 
     Args:
-        spec: observations of one array; actions `Discrete` or a vector `Box`.
+        spec: observations of one array; actions `Discrete`, `MultiDiscrete` or a vector `Box`.
         config: what shapes the program.
 
     Returns:
@@ -261,9 +236,4 @@ def build(spec: Spec, config: Config) -> Algorithm:
     Raises:
         ValueError: if discrete observations are to be normalised, or there is no such distribution over the actions.
     """
-    network = actor_critic.make(spec, config)
-    return Algorithm(
-        init=functools.partial(init, network=network),
-        update=functools.partial(update, network=network),
-        policy=functools.partial(policy, network=network),
-    )
+    return actor_critic.bind(actor_critic.make(spec, config), init, update)

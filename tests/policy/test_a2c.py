@@ -25,7 +25,7 @@ class Start(NamedTuple):
     network: actor_critic.ActorCritic
     state: a2c.State
     batch: Transition
-    examples: a2c.Minibatch  # of the batch
+    examples: actor_critic.Examples  # of the batch
     loss: Any  # `(params, minibatch, hypers) -> (loss, metrics)`, compiled
     update: Any  # `(key, step, state, batch, hypers)`, compiled
 
@@ -49,7 +49,7 @@ def begun(name="discrete", **config):
         flags = jax.random.bernoulli(flag_key, 0.2, (2, 8, 2)).at[:, -1].set(True)
         reward = 1 + jax.random.normal(reward_key, (8, 2))
         batch = Transition(obs[:-1], action, reward, obs[1:], flags[0], flags[1] & ~flags[0], extras)
-        return state, batch, a2c.estimate(state.learner.params, batch, HYPERS, network=network)
+        return state, batch, actor_critic.estimate(state.learner.params, batch, HYPERS, network=network)
 
     loss, update = (jax.jit(functools.partial(function, network=network)) for function in (a2c.loss, a2c.update))
     return Start(network, *make(), loss, update)
@@ -107,7 +107,7 @@ def test_on_whole_episodes_monte_carlo_advantages_make_it_reinforce():
         # The second rollout in a row: nothing is left of the first.
         _, pending = reinforce.estimate(params, pending, start.batch, theirs, network=network)
         minibatch, _ = reinforce.estimate(params, pending, start.batch, theirs, network=network)
-        examples = a2c.estimate(params, start.batch, hypers, network=start.network)
+        examples = actor_critic.estimate(params, start.batch, hypers, network=start.network)
         return (
             jax.grad(a2c.loss, has_aux=True)(params, examples, hypers, network=start.network)[0],
             jax.grad(reinforce.loss, has_aux=True)(params, minibatch, network=network)[0],

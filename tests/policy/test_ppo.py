@@ -213,6 +213,47 @@ def test_policy_gives_the_mode_or_a_sample_with_its_log_probability(spec):
         assert np.array_equal(action, mode) is not explore
 
 
+def test_the_estimate_of_the_divergence_is_right_on_the_average():
+    """Summed over all actions with the probabilities of the old policy, at any ratios."""
+    old, new = (jax.nn.log_softmax(jax.random.normal(jax.random.key(seed), (5, 4))) for seed in (0, 1))
+    estimate = (jnp.exp(old) * (jnp.exp(new - old) - 1 - (new - old))).sum(-1)
+    close(estimate, (jnp.exp(old) * (old - new)).sum(-1))
+
+
+def test_the_penalty_is_the_divergence_times_its_coefficient():
+    start = begun(SPECS["discrete"])
+    examples = start.examples._replace(log_prob=start.examples.log_prob + 0.3 * np.sin(np.arange(16, dtype=np.float32)))
+    without, metrics = start.loss(start.state.learner.params, examples, HYPERS)
+    penalised, _ = start.loss(start.state.learner.params, examples, HYPERS._replace(penalty=3.0))
+    close(penalised - without, 3 * metrics.kl)
+    # Without a clip the surrogate is the ratio's alone.
+    unclipped = start.loss(start.state.learner.params, examples, HYPERS._replace(clip=jnp.inf))[1]
+    ratio = np.exp(-0.3 * np.sin(np.arange(16)))
+    close(unclipped.policy_loss, -(ratio * examples.advantage).mean())
+
+
+def test_the_penalty_is_adapted_to_its_target():
+    hypers = HYPERS._replace(target_kl=0.03)
+    found = [float(ppo.adapt(jnp.float32(2.0), jnp.float32(kl), hypers)) for kl in (0.019, 0.021, 0.044, 0.046)]
+    assert found == [1.0, 2.0, 2.0, 4.0]
+    _, state, batch, *_, update = begun(SPECS["discrete"], num_epochs=3)
+    hypers = HYPERS._replace(learning_rate=0.1, penalty=2.0, target_kl=1e-4)
+    started = state._replace(penalty=jnp.float32(2.0))
+    for before, expected in ((started, 4.0), (state, 0.0)):  # without a penalty at the start there is never one
+        after, metrics = update(jax.random.key(3), jnp.int32(0), before, batch, hypers)
+        assert float(metrics.kl) > 1e-3 and float(after.penalty) == expected
+
+
+def test_the_penalty_holds_the_policy_back():
+    _, state, batch, *_, update = begun(SPECS["discrete"], num_epochs=3)
+    hypers = HYPERS._replace(learning_rate=0.05, clip=jnp.inf)
+    free, held = (
+        float(update(jax.random.key(3), jnp.int32(0), state._replace(penalty=jnp.float32(beta)), batch, hypers)[1].kl)
+        for beta in (0.0, 50.0)
+    )
+    assert held < 0.7 * free
+
+
 def test_minibatches_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match=r"config\.num_minibatches=3 does not divide"):
         ppo.Config(num_envs=2, rollout_length=8, num_minibatches=3)
@@ -245,6 +286,13 @@ def test_values_and_discrete_actions_are_learned(probe):
     worse = probe.action_values(0.5, 1 - probe.best_actions) < probe.values(0.5)
     assert worse.any()
     assert (np.asarray(action) == probe.best_actions)[:, worse].all()
+
+
+def test_several_choices_are_learned():
+    probe = probes.several_choices()
+    action, value = trained(probe, 60)
+    np.testing.assert_array_equal(action, np.broadcast_to(probe.best_actions, action.shape))
+    np.testing.assert_allclose(value, np.broadcast_to(probe.values(0.5), value.shape), atol=0.1)
 
 
 def test_values_and_continuous_actions_are_learned():

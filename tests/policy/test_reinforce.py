@@ -199,7 +199,7 @@ def test_sampled_gradients_agree_with_the_exact_one(baseline):
     start = begun(env.spec, num_envs=16, rollout_length=3, baseline=baseline, discount_states=True)
     params, network, seeds, updates = start.state.learner.params, start.network, 8, 200
     source = rollout.build(env, num_envs=16, length=3)
-    acting = actor_critic.policy(start.state, network=network, explore=True)
+    acting = actor_critic.policy(jnp.int32(0), start.state, (), network=network, explore=True)
 
     @jax.jit
     @jax.vmap

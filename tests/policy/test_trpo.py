@@ -45,7 +45,7 @@ class Start(NamedTuple):
     network: actor_critic.ActorCritic
     state: trpo.State
     rollout: Transition
-    batch: trpo.Batch
+    batch: actor_critic.Examples
     improve: Any  # `(params, batch, hypers) -> (params, facts)`, compiled
     update: Any  # `(key, step, state, rollout, hypers)`, compiled
 
@@ -64,7 +64,7 @@ def begun(kind, curvature_subsample=1):
         params = jax.tree.map(jnp.add, state.learner.params, noise)
         state = state._replace(learner=state.learner._replace(params=params))
         batch = collected(jax.random.key(2), state, network)
-        return state, batch, trpo.estimate(params, batch, HYPERS, network=network)
+        return state, batch, actor_critic.estimate(params, batch, HYPERS, network=network)
 
     improve, update = (
         jax.jit(functools.partial(function, network=network)) for function in (trpo.improve, trpo.update)
