@@ -45,6 +45,7 @@ HYPERS: dict[str, Interval] = {
     "initial_value": REAL,
     "learning_rate": NOT_NEGATIVE,
     "learning_rate_end": NOT_NEGATIVE,
+    "mean_age": NOT_NEGATIVE,
     "max_grad_norm": POSITIVE,
     "max_kl": POSITIVE,
     "num_steps": Interval(1),

@@ -93,7 +93,7 @@ class Metrics(NamedTuple):
     entropy: Array
 
 
-def optimiser(hypers: Hypers, *, config: Config) -> Any:
+def optimiser(hypers: Any, *, config: Config) -> Any:
     """Behind a clip of the gradient norm, Adam, or RMSProp as the paper has it.
 
     That adds its epsilon under the root and starts its mean of squares at 1, so that the first steps are small.
@@ -106,7 +106,7 @@ def optimiser(hypers: Hypers, *, config: Config) -> Any:
     return optax.flatten(optax.chain(optax.clip_by_global_norm(max_grad_norm), rmsprop))
 
 
-def loss(params: Tree, minibatch: Examples, hypers: Hypers, *, network: ActorCritic) -> tuple[Array, Metrics]:
+def loss(params: Tree, minibatch: Examples, hypers: Any, *, network: ActorCritic) -> tuple[Array, Metrics]:
     """Policy gradient, value error and entropy bonus: `−Â ln π(a | s) + c ½ (G − V(s))² − β H(π(· | s))`."""
     distribution, value = actor_critic.evaluate(params, minibatch, network=network)
     advantage = minibatch.advantage

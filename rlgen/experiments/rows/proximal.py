@@ -1,0 +1,171 @@
+"""Experiments on proximal policy optimisation: control, memory and pixels."""
+
+from typing import Any
+
+from rlgen.envs import frames, memory
+from rlgen.experiments.experiment import Experiment, Target
+from rlgen.experiments.rows.common import CARTPOLE_LIMIT, ZOO, gymnax_task, own
+from rlgen.experiments.tasks import EnvTask
+from rlgen.policy import ppo
+
+PUREJAXRL = "purejaxrl's PPO, github.com/luchris429/purejaxrl, one seed on two cores, gymnax 0.0.8"
+
+_TINY = {"num_envs": 4, "rollout_length": 8, "num_epochs": 2, "num_minibatches": 2, "hidden_sizes": (8,)}
+_FEW = {"num_envs": 8, "rollout_length": 32, "num_epochs": 20, "num_minibatches": 1}  # the Zoo's for CartPole
+_BREAKOUT = {"num_envs": 64, "num_minibatches": 8, "activation": "relu"}  # one setting, two budgets
+_MEMORY = {"num_envs": 64, "rollout_length": 64, "num_minibatches": 4, "normalise_advantages": True}
+
+
+def _ppo(name: str, task: EnvTask, config: Any, hypers: dict[str, float], steps: int, **fields: Any) -> Experiment:
+    """A row from what differs from the defaults."""
+    return Experiment(
+        name=f"policy/ppo/{name}",
+        algorithm=ppo,
+        task=task,
+        config=ppo.Config(**config),
+        hypers=ppo.Hypers(**hypers),
+        steps=steps,
+        **{"tiny": _TINY, **fields},
+    )
+
+
+CONTROL = (
+    _ppo("CartPole-v1", gymnax_task("CartPole-v1"), {}, {}, 500_000, target=Target(490.0, CARTPOLE_LIMIT)),
+    *(
+        _ppo(
+            f"CartPole-v1-100k{suffix}",
+            gymnax_task("CartPole-v1"),
+            _FEW,
+            {"learning_rate": 1e-3, "discount": 0.98, "gae_lambda": 0.8, "entropy_coefficient": 0.0, **hypers},
+            100_000,
+            target=target,
+        )
+        for suffix, hypers, target in (
+            ("", {}, Target(500.0, f"{CARTPOLE_LIMIT}; {ZOO}: 500")),
+            ("-penalty", {"clip": float("inf"), "penalty": 1.0}, None),
+            ("-both", {"penalty": 1.0}, None),
+        )
+    ),
+    _ppo(
+        "Acrobot-v1",
+        gymnax_task("Acrobot-v1"),
+        {"num_envs": 16, "rollout_length": 256, "normalise_observations": True, "normalise_rewards": True},
+        {"learning_rate": 1e-3, "gae_lambda": 0.94, "entropy_coefficient": 0.0},
+        1_000_000,
+        target=Target(-80.0, f"{ZOO}: −73.5"),
+    ),
+    _ppo(
+        "Pendulum-v1",
+        gymnax_task("Pendulum-v1"),
+        {
+            "num_envs": 16,
+            "rollout_length": 128,
+            "num_epochs": 10,
+            "num_minibatches": 32,
+            "normalise_observations": True,
+            "normalise_rewards": True,
+            "clip_values": False,
+        },
+        # Chosen by `rlgen sweep policy/ppo/Pendulum-v1 --seeds 4 --seed 100 --steps 500000
+        # --grid hypers.learning_rate=3e-4,6e-4 --grid hypers.discount=0.9,0.95`.
+        {"learning_rate": 3e-4, "discount": 0.95, "gae_lambda": 0.95, "entropy_coefficient": 0.0},
+        1_000_000,
+        target=Target(-175.0, f"{ZOO}: −172.2 ± 104.2"),
+    ),
+    _ppo(
+        "MountainCarContinuous-v0",
+        gymnax_task("MountainCarContinuous-v0"),
+        {
+            "num_envs": 16,
+            "rollout_length": 256,
+            "num_epochs": 10,
+            "num_minibatches": 16,
+            "normalise_observations": True,
+            "normalise_rewards": True,
+        },
+        {"learning_rate": 3e-4, "discount": 0.999, "gae_lambda": 0.95, "entropy_coefficient": 0.01},
+        500_000,
+        target=Target(88.0, f"{ZOO}: 88.3"),
+    ),
+)
+
+RECURRENT = tuple(
+    _ppo(
+        f"{name}{'' if core == 'none' else f'-{core}'}",
+        task,
+        {**_MEMORY, **config, "core": core},
+        hypers,
+        steps,
+        target=None if core == "none" else target,
+    )
+    for name, task, config, hypers, steps, target in (
+        (
+            "MemoryChain-bsuite",
+            gymnax_task("MemoryChain-bsuite"),
+            {},
+            {"learning_rate": 1e-3},
+            500_000,
+            Target(0.95, "the best return is 1, and 0 without memory (arXiv:1908.03568)"),
+        ),
+        (
+            "RepeatPrevious",
+            EnvTask(own(memory.repeat_previous)),
+            {},
+            {"learning_rate": 1e-3},
+            1_000_000,
+            Target(0.95, "the best return is 1, and −0.5 without memory, in closed form"),
+        ),
+        (
+            "MaskedCartPole",
+            EnvTask(own(memory.masked_cartpole)),
+            {},
+            {"learning_rate": 1e-3},
+            1_000_000,
+            Target(475.0, "reward threshold of CartPole-v1 with all it shows; " + CARTPOLE_LIMIT),
+        ),
+    )
+    for core in ("none", "lstm", "gru")
+)
+
+PIXELS = (
+    _ppo(
+        "Breakout-MinAtar-1M",
+        gymnax_task("Breakout-MinAtar", explore=True),
+        _BREAKOUT,
+        {"learning_rate": 5e-3},
+        1_000_000,
+        seeds=8,
+        target=Target(32.0, PUREJAXRL + ": 34 at one million steps"),
+    ),
+    _ppo(
+        "Breakout-MinAtar",
+        gymnax_task("Breakout-MinAtar", explore=True),
+        _BREAKOUT,
+        {"learning_rate": 5e-3},
+        10_000_000,
+        seeds=2,
+        target=Target(60.0, PUREJAXRL + ": 88 at 10 million steps"),
+    ),
+    *(
+        _ppo(
+            f"{game}-MinAtar",
+            gymnax_task(f"{game}-MinAtar", explore=True),
+            _BREAKOUT,
+            {"learning_rate": 5e-3},
+            10_000_000,
+            seeds=2,
+            target=Target(score, PUREJAXRL + f": {score:g} at 10 million steps"),
+        )
+        for game, score in (("Asterix", 15.0), ("Freeway", 58.0), ("SpaceInvaders", 131.0))
+    ),
+    _ppo(
+        "Pong-misc",
+        EnvTask(own(frames.pong)),
+        {"num_envs": 32, "network": "cnn", "hidden_sizes": (64,), "activation": "relu"},
+        {"learning_rate": 1e-3},
+        1_000_000,
+        seeds=4,
+    ),
+)
+
+ROWS = (*CONTROL, *RECURRENT, *PIXELS)

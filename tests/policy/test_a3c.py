@@ -1,0 +1,203 @@
+"""A3C: what it reduces to without age, its turns and snapshots by hand, its policies, and the probes."""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from rlgen import train
+from rlgen.core import Box, Discrete, Spec, Transition
+from rlgen.envs import adapter, probes
+from rlgen.parts import actor_critic
+from rlgen.policy import a2c, a3c
+from rlgen.sources import rollout
+
+SPEC = Spec(Box((3,)), Discrete(4))
+SHAPE = {"num_envs": 4, "rollout_length": 5, "hidden_sizes": (8,)}
+HYPERS = a3c.Hypers(learning_rate=1e-2, gae_lambda=0.9, horizon=10.0)
+SYNCHRONOUS = HYPERS._replace(mean_age=0.0)
+
+
+class Start(NamedTuple):
+    network: actor_critic.ActorCritic
+    state: a3c.State
+    batch: Transition
+    update: Any  # `(key, step, state, batch, hypers)`, compiled
+
+
+@functools.cache
+def begun(**config):
+    """A learner whose workers have snapshots of their own, and a rollout that they drew."""
+    network = actor_critic.make(SPEC, a3c.Config(**{**SHAPE, **config}))
+
+    @jax.jit
+    def make():
+        state = a3c.init(jax.random.key(0), HYPERS, network=network)
+        snapshots = jax.tree.map(
+            lambda leaf: leaf + 0.3 * jax.random.normal(jax.random.key(1), leaf.shape), state.workers.params
+        )
+        state = state._replace(workers=state.workers._replace(params=snapshots))
+        keys = jax.random.split(jax.random.key(2), 4)
+        obs = jax.random.normal(keys[0], (6, 4, 3))
+        act = functools.partial(a3c.act, state=state, network=network)
+        action, extras, _ = jax.vmap(act, in_axes=(0, 0, None))(jax.random.split(keys[1], 5), obs[:-1], ())
+        flags = jax.random.bernoulli(keys[2], 0.2, (2, 5, 4))
+        reward = 1 + jax.random.normal(keys[3], (5, 4))
+        return state, Transition(obs[:-1], action, reward, obs[1:], flags[0], flags[1] & ~flags[0], extras)
+
+    return Start(network, *make(), jax.jit(functools.partial(a3c.update, network=network)))
+
+
+def close(left, right, **tolerance):
+    jax.tree.map(
+        functools.partial(np.testing.assert_allclose, **{"rtol": 1e-4, "atol": 1e-6, **tolerance}), left, right
+    )
+
+
+def equal(left, right):
+    jax.tree.map(np.testing.assert_array_equal, left, right)
+
+
+def as_a2c(hypers):
+    return a2c.Hypers(*hypers[: len(a2c.Hypers._fields)])
+
+
+def learned(algorithm, hypers, num_envs, num_updates, probe):
+    """The algorithm's part of three runs on a probe."""
+    env = adapter.make(probe)
+    run = train.make(algorithm(env.spec), rollout.build(env, num_envs=num_envs, length=8))
+
+    @jax.jit
+    @jax.vmap
+    def states(key):
+        arguments = jnp.int32(0), jnp.int32(num_updates), run.init(key, hypers), hypers
+        return train.window(run)(key, *arguments)[0].algorithm
+
+    return states(jax.random.split(jax.random.key(0), 3))
+
+
+@pytest.mark.parametrize("core", ["none", "lstm"])
+def test_one_worker_without_age_is_a2c(core):
+    """Whole runs, actions, gradients and steps: bit for bit, where no loop over steps is compiled in another way."""
+    sizes = {"num_envs": 4, "rollout_length": 8, "hidden_sizes": (8,), "core": core}
+    asynchronous = learned(
+        lambda spec: a3c.build(spec, a3c.Config(**sizes, num_workers=1)), SYNCHRONOUS, 4, 20, probes.truncated(4)
+    )
+    synchronous = learned(
+        lambda spec: a2c.build(spec, a2c.Config(**sizes)), as_a2c(SYNCHRONOUS), 4, 20, probes.truncated(4)
+    )
+    (equal if core == "none" else close)(asynchronous.learner, synchronous.learner)
+
+
+def test_workers_without_age_take_the_mean_gradient():
+    """The synchronous rule: every worker's gradient at the same parameters, their mean, one step."""
+    network, state, batch, update = begun(num_workers=2)
+    copies = jax.tree.map(lambda leaf: jnp.stack([leaf] * 2), state.learner.params)
+    state = state._replace(workers=state.workers._replace(params=copies))
+    after, _ = update(jax.random.key(3), jnp.int32(0), state, batch, SYNCHRONOUS)
+
+    @jax.jit
+    def synchronous(learner, rollouts):
+        def gradient(part):
+            examples = actor_critic.estimate(learner.params, part, SYNCHRONOUS, network=network)
+            return jax.grad(a2c.loss, has_aux=True)(learner.params, examples, SYNCHRONOUS, network=network)[0]
+
+        grads = jax.tree.map(lambda leaf: leaf.mean(0), jax.vmap(gradient)(rollouts))
+        updates, opt_state = a2c.optimiser(SYNCHRONOUS, config=network.config).update(grads, learner.opt_state)
+        return a2c.Learner(optax.apply_updates(learner.params, updates), opt_state)
+
+    expected = synchronous(state.learner, a3c.apart(batch, 2, 1))
+    close(after.learner, expected, rtol=1e-5)
+    equal(after.workers.params, jax.tree.map(lambda leaf: np.stack([leaf] * 2), after.learner.params))
+    assert not after.workers.age.any() and not any(leaf.any() for leaf in jax.tree.leaves(after.workers.gradient))
+    # All examples at once are the same but for rounding.
+    flat = actor_critic.make(SPEC, a2c.Config(**SHAPE))
+    begin = a2c.State(state.learner, (), ())
+    whole, _ = a2c.update(jax.random.key(3), jnp.int32(0), begin, batch, as_a2c(SYNCHRONOUS), network=flat)
+    close(after.learner.params, whole.learner.params)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_turns_and_snapshots_by_hand(shared):
+    """Two updates, in which one worker of two arrives, then nobody."""
+    network, state, batch, _ = begun(num_workers=2, shared_statistics=shared)
+    config, optimiser = network.config, a2c.optimiser(HYPERS, config=network.config)
+    gradients, _ = jax.vmap(functools.partial(a3c.gradient, hypers=HYPERS, network=network))(
+        state.workers.params, a3c.apart(batch, 2, 1)
+    )
+    rule = jax.jit(functools.partial(a3c.learn, config=config))
+    learner, workers = rule(jnp.array([False, True]), state.learner, state.workers, gradients, HYPERS)
+    second = jax.tree.map(lambda leaf: leaf[1], gradients)
+    if shared:
+        half = jax.tree.map(lambda leaf: leaf / 2, second)
+        updates, opt_state = optimiser.update(half, state.learner.opt_state)
+        close(learner.opt_state, opt_state)
+    else:
+        updates, opt_state = optimiser.update(second, jax.tree.map(lambda leaf: leaf[1], state.learner.opt_state))
+        updates = jax.tree.map(lambda leaf: leaf / 2, updates)
+        close(jax.tree.map(lambda leaf: leaf[1], learner.opt_state), opt_state)
+        equal(*(jax.tree.map(lambda leaf: leaf[0], each.opt_state) for each in (learner, state.learner)))
+    close(learner.params, optax.apply_updates(state.learner.params, updates))
+    assert workers.age.tolist() == [1, 0]
+    equal(jax.tree.map(lambda leaf: leaf[0], workers.params), jax.tree.map(lambda leaf: leaf[0], state.workers.params))
+    equal(jax.tree.map(lambda leaf: leaf[1], workers.params), learner.params)
+
+    after, waiting = rule(jnp.array([False, False]), learner, workers, gradients, HYPERS)
+    equal(after, learner)
+    first = jax.tree.map(lambda leaf: 2 * leaf[0], gradients)
+    close(jax.tree.map(lambda leaf: leaf[0], waiting.gradient), first)
+    close(jax.tree.map(lambda leaf: leaf[1], waiting.gradient), second)
+    assert waiting.age.tolist() == [2, 1]
+
+
+@pytest.mark.parametrize("mean_age", [0.0, 3.0])
+def test_snapshots_are_as_old_as_said(mean_age):
+    start = begun(num_workers=4)
+    hypers = HYPERS._replace(learning_rate=0.0, mean_age=mean_age)
+
+    @jax.jit
+    def ages(key):
+        def body(state, inputs):
+            state, metrics = a3c.update(*inputs, state, start.batch, hypers, network=start.network)
+            return state, metrics.age
+
+        return jax.lax.scan(body, start.state, (jax.random.split(key, 1_000), jnp.arange(1_000)))[1]
+
+    # The standard error over 4 000 ages that keep for 4 updates is about 0.1.
+    np.testing.assert_allclose(ages(jax.random.key(0)).mean(), mean_age, atol=0.4)
+
+
+def test_every_worker_acts_by_its_own_snapshot():
+    network, state, batch, _ = begun(num_workers=2)
+    for worker in range(2):
+        params = jax.tree.map(lambda leaf, worker=worker: leaf[worker], state.workers.params)
+        own = slice(2 * worker, 2 * worker + 2)
+        log_prob = network.apply(params, batch.obs[:, own], method="actor").log_prob(batch.action[:, own])
+        close(log_prob, batch.extras["log_prob"][:, own], atol=1e-5)
+    # What is evaluated is what they share; so are batches of another size.
+    for explore, obs in ((False, batch.obs[0]), (True, batch.obs)):
+        policy = a3c.policy(jnp.int32(0), state, HYPERS, explore=explore, network=network)
+        action, extras, _ = policy.apply(jax.random.key(0), obs, ())
+        close(extras["log_prob"], network.apply(state.learner.params, obs, method="actor").log_prob(action))
+
+
+def test_environments_that_cannot_be_shared_out_are_refused():
+    with pytest.raises(ValueError, match=r"config\.num_workers=3 does not divide 8 environments"):
+        a3c.Config(num_workers=3)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_the_probes_are_learned(probe, shared):
+    env = adapter.make(probe)
+    config = a3c.Config(num_envs=32, rollout_length=8, hidden_sizes=(16,), num_workers=4, shared_statistics=shared)
+    hypers = a3c.Hypers(learning_rate=4e-2, discount=0.5, entropy_coefficient=0.0, horizon=800.0, mean_age=1.0)
+    states = learned(lambda spec: a3c.build(spec, config), hypers, 32, 800, probe)
+    network = actor_critic.make(env.spec, config)
+    actor, value = jax.vmap(lambda params: network.apply(params, probe.observations))(states.learner.params)
+    np.testing.assert_allclose(value, np.broadcast_to(probe.values(0.5), value.shape), atol=0.15)
+    worse = probe.action_values(0.5, 1 - probe.best_actions) < probe.values(0.5)
+    assert (np.asarray(actor.logits.argmax(-1)) == probe.best_actions)[:, worse].all()
