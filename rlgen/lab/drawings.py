@@ -1,8 +1,9 @@
 """Drawings of environments, made from what an agent observes.
 
 An observation says all that a picture needs in every environment of the catalogue, and the adapter hands out the last
-one of an episode from before the reset, so no drawing looks into an environment's state.  Environments without a
-drawing of their own are shown as the image, the cell or the bars that their observation is.
+one of an episode from before the reset, so no drawing looks into an environment's state.  Of stacked frames the newest
+one is drawn.  Environments without a drawing of their own are shown as the image, the cell or the bars that their
+observation is.
 
 Shape legend: `T` steps of an episode, `H W C` image.
 """
@@ -18,14 +19,18 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from rlgen.core import Discrete
+from rlgen.envs import frames
 from rlgen.envs.adapter import Environment
+from rlgen.envs.frames import FrameStack
 from rlgen.envs.grid import GridWorld
+from rlgen.envs.memory import RepeatPrevious
 from rlgen.lab.canvas import COLOURS, FAINT, INK, WALL
 
 WIDTH = 384  # most pixels of a picture's side, below its heading
 HEADING = 26
 FINE = 2  # pictures are drawn this much larger and shrunk, so that slanted edges are smooth
 PAPER, NIGHT, GAIN, LOSS, TRAIL = "#ffffff", "#15151c", "#d3ecd5", "#f6d3cd", "#9cc7ec"
+RIGHT = "#2e9e44"  # an answer that is right
 BLUE, RED, ORANGE = COLOURS[0], COLOURS[1], COLOURS[2]
 MAX_BARS = 96  # numbers beyond which a vector is shown as an image
 
@@ -79,6 +84,8 @@ def frame(env: Environment, episode: Episode, step: int) -> Image.Image:
     Returns:
         An RGB image of at most `WIDTH` by `WIDTH + HEADING` pixels.
     """
+    if isinstance(env.native, FrameStack):
+        episode = episode._replace(obs=env.native.newest(np.asarray(episode.obs)))
     picture = drawing(env).draw(env, episode, step)
     width = max(picture.width, 200)
     canvas = Image.new("RGB", (width, picture.height + HEADING), PAPER)
@@ -91,9 +98,12 @@ def frame(env: Environment, episode: Episode, step: int) -> Image.Image:
 
 
 def cart_pole(env: Environment, episode: Episode, step: int) -> Image.Image:
-    """Draws cart and pole on their track, its two ends marked, and the push that comes next."""
-    del env
-    x, _, angle, _ = map(float, episode.obs[step])
+    """Draws cart and pole on their track, its two ends marked, and the push that comes next.
+
+    The two positions are drawn, so velocities may be missing from the observation.
+    """
+    numbers = np.asarray(episode.obs[step])
+    x, angle = map(float, numbers if env.name == "MaskedCartPole" else numbers[::2])
     picture, pen = _sheet(WIDTH, 210)
     unit, ground = WIDTH * FINE / 5.6, 165 * FINE
     middle = WIDTH * FINE / 2 + x * unit
@@ -125,6 +135,65 @@ def pendulum(env: Environment, episode: Episode, step: int) -> Image.Image:
         torque = float(np.clip(np.ravel(episode.action[step])[0], -limit, limit))
         _torque(pen, (centre, centre), 38 * FINE, 150.0 * torque / limit)
     return picture.reduce(FINE)
+
+
+def pong(env: Environment, episode: Episode, step: int) -> Image.Image:
+    """Draws the field with the agent's paddle on the left, the ball and where it was, and the move that comes next."""
+    del env
+    image = np.asarray(episode.obs[step])
+    rows, columns = image.shape
+    cell = WIDTH // columns * FINE
+    picture, pen = _sheet(columns * cell // FINE, rows * cell // FINE)
+    pen.rectangle((0, 0, *picture.size), fill=NIGHT)
+    for row in range(0, rows, 2):
+        middle = columns * cell / 2
+        pen.line((middle, row * cell, middle, (row + 1) * cell), fill=FAINT, width=FINE)
+    was = np.asarray(episode.obs[max(step - 1, 0)]) == frames.BALL
+    marks = ((was, WALL, 0.2), (image == frames.PADDLE, BLUE, 0.5), (image == frames.BALL, ORANGE, 0.5))
+    for mask, colour, half in marks:
+        for row, column in np.argwhere(mask):
+            x, y, reach = (column + 0.5) * cell, (row + 0.5) * cell, half * cell
+            fill = RED if colour == BLUE and column > 0 else colour
+            pen.rectangle((x - reach, y - reach, x + reach - 1, y + reach - 1), fill=fill)
+    move = int(episode.action[step]) if step < len(episode.action) else frames.STAY
+    if move != frames.STAY:
+        side = -1 if move == frames.UP else 1
+        y = (np.argwhere(image[:, 0] == frames.PADDLE).mean() + 0.5) * cell
+        _arrow(pen, (2.2 * cell, y - side * cell), (2.2 * cell, y + side * cell), PAPER)
+    return picture.reduce(FINE)
+
+
+def repeat_previous(env: Environment, episode: Episode, step: int) -> Image.Image:
+    """Draws the symbols from the one asked for to the one on show, and an answer: its arrow is green if it is right."""
+    delay = cast(RepeatPrevious, env.native).delay
+    side = min(64, WIDTH // (delay + 2)) * FINE
+    picture, pen = _sheet(WIDTH, 210)
+    left, top, below = (WIDTH * FINE - (delay + 1) * side) / 2, 20 * FINE, 210 * FINE - 20 * FINE - side
+    for place, time in enumerate(range(step - delay, step + 1)):
+        corner = left + place * side, top
+        if time >= 0:
+            _symbol(pen, corner, side, int(episode.obs[time]), INK if time == step else None)
+        else:
+            x, y = corner[0] + side / 2, corner[1] + side / 2
+            _disc(pen, (x, y), side * 0.06, FAINT)
+    if step < len(episode.action):
+        answer, asked = int(episode.action[step]), step - delay
+        verdict = FAINT if asked < 0 else RIGHT if answer == int(episode.obs[asked]) else RED
+        _symbol(pen, (left, below), side, answer, None)
+        _arrow(pen, (left + side / 2, below - 6 * FINE), (left + side / 2, top + side + 12 * FINE), verdict)
+    return picture.reduce(FINE)
+
+
+def _symbol(pen: ImageDraw.ImageDraw, corner: Point, side: float, symbol: int, outline: str | None) -> None:
+    """Draws a symbol as a letter on a colour of its own."""
+    (x, y), gap = corner, side * 0.08
+    box = x + gap, y + gap, x + side - gap, y + side - gap
+    width = max(round(side * 0.06), 1)
+    fill = COLOURS[symbol % len(COLOURS)]
+    pen.rounded_rectangle(box, radius=side * 0.12, fill=fill, outline=outline or fill, width=width)
+    font = ImageFont.load_default(side * 0.4)
+    name = chr(ord("A") + symbol) if symbol < 26 else str(symbol)
+    pen.text((x + side / 2, y + side / 2), name, fill=PAPER, font=font, anchor="mm")
 
 
 def grid_world(env: Environment, episode: Episode, step: int) -> Image.Image:
@@ -275,4 +344,10 @@ def _torque(pen: ImageDraw.ImageDraw, centre: Point, radius: float, degrees: flo
     _head(pen, tip, end - math.copysign(math.pi / 2, degrees), BLUE)
 
 
-DRAWINGS = {"CartPole-v1": Drawing(cart_pole, 20), "Pendulum-v1": Drawing(pendulum, 50)}
+DRAWINGS = {
+    "CartPole-v1": Drawing(cart_pole, 20),
+    "MaskedCartPole": Drawing(cart_pole, 20),
+    "Pendulum-v1": Drawing(pendulum, 50),
+    "Pong": Drawing(pong, 40),
+    "RepeatPrevious": Drawing(repeat_previous, 400),
+}

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from rlgen.core import Policy
-from rlgen.envs import adapter, grid
+from rlgen.envs import adapter, frames, grid, memory
 from rlgen.experiments import catalogue
 from rlgen.experiments.experiment import shrink
 from rlgen.experiments.tabular_tasks import BanditTask
@@ -178,6 +178,67 @@ def test_pole_and_pendulum_lean_the_right_way():
     raised = drawings.pendulum(pendulum, Episode(np.array([[0.0, 1, 0]]), np.zeros((0, 1)), np.zeros(0)), 0)
     raised = np.asarray(raised.convert("L"), np.float64)
     assert raised[:, :130].mean() < raised[:, 150:].mean()  # a quarter turn, against the clock
+
+
+def test_masked_poles_are_drawn_as_whole_ones(poles):
+    env, episode = poles
+    masked = adapter.make(memory.masked_cartpole())
+    for step in (0, 40, 500):
+        seen = drawings.frame(masked, episode._replace(obs=episode.obs[:, [0, 2]]), step)
+        assert seen.tobytes() == drawings.frame(env, episode, step).tobytes()
+
+
+def test_of_stacked_frames_the_newest_is_drawn(poles):
+    env, episode = poles
+    stack = adapter.make(frames.FrameStack(env.native, 2))
+    obs = np.concatenate([np.roll(episode.obs, 1, axis=0), episode.obs], axis=-1)
+    seen, plain = (drawings.frame(*what, 40) for what in ((stack, episode._replace(obs=obs)), (env, episode)))
+    assert seen.tobytes() == plain.tobytes()
+
+
+def test_pong_shows_paddles_ball_and_move():
+    env = adapter.make(frames.pong())
+
+    def picture(ball, action, paddles=(15, 15), before=(10, 10)):
+        obs = np.zeros((3, 30, 40, 2), np.float32)
+        for column, centre in zip((0, 39), paddles, strict=True):
+            obs[:, centre - 2 : centre + 3, column] = frames.PADDLE
+        obs[0][before] = obs[1][ball] = frames.BALL
+        seen = drawings.frame(env, Episode(obs, np.array([0, action]), np.zeros(2)), 1)
+        assert max(seen.size) <= drawings.WIDTH
+        return np.asarray(seen)[drawings.HEADING :]
+
+    seen = picture((5, 30), frames.STAY)
+    rows, columns = np.nonzero((seen == drawings._rgb(drawings.ORANGE)).all(-1))
+    assert (rows.min() // 9, rows.max() // 9, columns.min() // 9, columns.max() // 9) == (5, 5, 30, 30)
+    for colour, side in ((drawings.BLUE, 0), (drawings.RED, 39)):
+        rows, columns = np.nonzero((seen == drawings._rgb(colour)).all(-1))
+        assert (set(rows // 9), set(columns // 9)) == ({13, 14, 15, 16, 17}, {side})
+    others = [
+        picture((5, 30), frames.UP),
+        picture((5, 30), frames.DOWN),
+        picture((5, 30), frames.STAY, paddles=(16, 15)),
+        picture((5, 30), frames.STAY, before=(11, 10)),
+    ]
+    assert len({other.tobytes() for other in (seen, *others)}) == 5
+
+
+def test_symbols_are_shown_with_the_verdict_on_an_answer():
+    env = adapter.make(memory.repeat_previous(num_symbols=30, delay=2, max_steps=6))
+    symbols = np.array([0, 1, 2, 29, 1])
+
+    def colours(step, answer):
+        episode = Episode(symbols, np.full(4, answer), np.zeros(4))
+        seen = drawings.frame(env, episode, step)
+        assert max(seen.size) <= drawings.WIDTH
+        return set(map(tuple, np.asarray(seen)[120:].reshape(-1, 3).tolist()))
+
+    right, wrong, unasked = (tuple(drawings._rgb(colour)) for colour in (drawings.RIGHT, drawings.RED, drawings.FAINT))
+    assert right in colours(3, 1)
+    assert wrong in colours(3, 0)  # drawn in blue itself
+    assert right not in colours(3, 0)
+    assert unasked in colours(1, 0)
+    assert not {right, wrong, unasked} & colours(4, 0)  # nothing is answered any more
 
 
 def test_the_heading_tells_step_and_return(poles):
