@@ -4,7 +4,7 @@ from pathlib import Path
 
 import tyro
 
-from benchmarks import figures, learners, learning, planning, replay, speed, tables, walks
+from benchmarks import ablation, figures, learners, learning, planning, replay, speed, tables, walks
 
 app = tyro.extras.SubcommandApp()
 
@@ -76,10 +76,21 @@ def _walks(repeats: int = 3) -> None:
     walks.run(repeats)
 
 
+@app.command(name="ablation")
+def _ablation(seeds: int = 16, only: str = "") -> None:
+    """Take the details of PPO away one at a time.
+
+    Args:
+        seeds: of each variant.
+        only: part of the names of the tasks to run.
+    """
+    ablation.run(seeds, only)
+
+
 @app.command(name="tables")
 def _tables() -> None:
     """Write benchmarks/README.md and its figures from the results that are kept."""
-    for path in [*figures.write(), tables.write()]:
+    for path in [*figures.write(), ablation.draw(), tables.write()]:
         print(path)
 
 

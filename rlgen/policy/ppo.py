@@ -1,6 +1,6 @@
 """Proximal policy optimisation, arXiv:1707.06347: clipped surrogate, adaptive penalty on the divergence, or both.
 
-The clip is on where `hypers.clip` is finite and the penalty where `hypers.penalty` is above 0.  The divergence
+The clip is off where `hypers.clip` is too large to bind, and the penalty where `hypers.penalty` is 0.  The divergence
 `KL(π_old, π)` is estimated from the actions taken, by `(ρ − 1) − log ρ` (Schulman's estimator: unbiased, as is its
 gradient, and never negative), and the penalty is adapted to its mean in the last pass over a rollout.
 

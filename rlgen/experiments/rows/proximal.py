@@ -1,8 +1,9 @@
 """Experiments on proximal policy optimisation: control, memory and pixels."""
 
+import functools
 from typing import Any
 
-from rlgen.envs import frames, memory
+from rlgen.envs import adapter, frames, memory
 from rlgen.experiments.experiment import Experiment, Target
 from rlgen.experiments.rows.common import CARTPOLE_LIMIT, ZOO, gymnax_task, own
 from rlgen.experiments.tasks import EnvTask
@@ -42,7 +43,7 @@ CONTROL = (
         )
         for suffix, hypers, target in (
             ("", {}, Target(500.0, f"{CARTPOLE_LIMIT}; {ZOO}: 500")),
-            ("-penalty", {"clip": float("inf"), "penalty": 1.0}, None),
+            ("-penalty", {"clip": 1e6, "penalty": 1.0}, None),
             ("-both", {"penalty": 1.0}, None),
         )
     ),
@@ -101,7 +102,7 @@ RECURRENT = tuple(
     for name, task, config, hypers, steps, target in (
         (
             "MemoryChain-bsuite",
-            gymnax_task("MemoryChain-bsuite"),
+            EnvTask(functools.partial(adapter.make, "MemoryChain-bsuite", memory_length=10, max_steps_in_episode=11)),
             {},
             {"learning_rate": 1e-3},
             500_000,
