@@ -4,7 +4,7 @@ from pathlib import Path
 
 import tyro
 
-from benchmarks import ablation, figures, learners, learning, planning, replay, speed, tables, walks
+from benchmarks import ablation, figures, learners, learning, planning, replay, speed, tables, variance, walks
 
 app = tyro.extras.SubcommandApp()
 
@@ -87,10 +87,16 @@ def _ablation(seeds: int = 16, only: str = "") -> None:
     ablation.run(seeds, only)
 
 
+@app.command(name="variance")
+def _variance() -> None:
+    """Measure the variance of policy gradient estimates at equal batches."""
+    variance.run()
+
+
 @app.command(name="tables")
 def _tables() -> None:
     """Write benchmarks/README.md and its figures from the results that are kept."""
-    for path in [*figures.write(), ablation.draw(), tables.write()]:
+    for path in [*figures.write(), ablation.draw(), variance.draw(), tables.write()]:
         print(path)
 
 

@@ -12,7 +12,8 @@ This page is written by `python -m benchmarks tables` from `benchmarks/results/`
 
 Commands: `python -m benchmarks learning [--only GLOB]`, `python -m benchmarks speed --checkout DIR --python PYTHON`,
 `python -m benchmarks replay`, `python -m benchmarks planning`, `python -m benchmarks learners --python PYTHON`,
-`python -m benchmarks walks`, `python -m benchmarks ablation`, `python -m benchmarks tables`.
+`python -m benchmarks walks`, `python -m benchmarks ablation`,
+`python -m benchmarks variance`, `python -m benchmarks tables`.
 """
 
 

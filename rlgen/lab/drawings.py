@@ -10,7 +10,7 @@ Shape legend: `T` steps of an episode, `H W C` image.
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 
 import jax
@@ -24,17 +24,14 @@ from rlgen.envs.adapter import Environment
 from rlgen.envs.frames import FrameStack
 from rlgen.envs.grid import GridWorld
 from rlgen.envs.memory import RepeatPrevious
+from rlgen.lab import pens
 from rlgen.lab.canvas import COLOURS, FAINT, INK, WALL
+from rlgen.lab.pens import BLUE, FINE, ORANGE, PAPER, RED, WIDTH, Point
 
-WIDTH = 384  # most pixels of a picture's side, below its heading
 HEADING = 26
-FINE = 2  # pictures are drawn this much larger and shrunk, so that slanted edges are smooth
-PAPER, NIGHT, GAIN, LOSS, TRAIL = "#ffffff", "#15151c", "#d3ecd5", "#f6d3cd", "#9cc7ec"
+NIGHT, GAIN, LOSS, TRAIL = "#15151c", "#d3ecd5", "#f6d3cd", "#9cc7ec"
 RIGHT = "#2e9e44"  # an answer that is right
-BLUE, RED, ORANGE = COLOURS[0], COLOURS[1], COLOURS[2]
 MAX_BARS = 96  # numbers beyond which a vector is shown as an image
-
-Point = tuple[float, float]
 
 
 class Episode(NamedTuple):
@@ -104,7 +101,7 @@ def cart_pole(env: Environment, episode: Episode, step: int) -> Image.Image:
     """
     numbers = np.asarray(episode.obs[step])
     x, angle = map(float, numbers if env.name == "MaskedCartPole" else numbers[::2])
-    picture, pen = _sheet(WIDTH, 210)
+    picture, pen = pens.sheet(WIDTH, 210)
     unit, ground = WIDTH * FINE / 5.6, 165 * FINE
     middle = WIDTH * FINE / 2 + x * unit
     pen.line((0, ground, WIDTH * FINE, ground), fill=FAINT, width=2 * FINE)
@@ -114,26 +111,26 @@ def cart_pole(env: Environment, episode: Episode, step: int) -> Image.Image:
     top = ground - 22 * FINE
     pen.rounded_rectangle((middle - 26 * FINE, top, middle + 26 * FINE, ground - FINE), radius=4 * FINE, fill=INK)
     tip = middle + math.sin(angle) * 1.5 * unit, top - math.cos(angle) * 1.5 * unit
-    _rod(pen, (middle, top), tip, ORANGE, 9 * FINE)
-    _disc(pen, (middle, top), 3.5 * FINE, BLUE)
+    pens.rod(pen, (middle, top), tip, ORANGE, 9 * FINE)
+    pens.disc(pen, (middle, top), 3.5 * FINE, BLUE)
     if step < len(episode.action):
         side = 1 if int(episode.action[step]) == 1 else -1
-        _arrow(pen, (middle, ground + 22 * FINE), (middle + side * 34 * FINE, ground + 22 * FINE), BLUE)
+        pens.arrow(pen, (middle, ground + 22 * FINE), (middle + side * 34 * FINE, ground + 22 * FINE), BLUE)
     return picture.reduce(FINE)
 
 
 def pendulum(env: Environment, episode: Episode, step: int) -> Image.Image:
     """Draws the pendulum, upright at angle zero and positive to the left, and as an arc the torque that comes next."""
     cosine, sine, _ = map(float, episode.obs[step])
-    picture, pen = _sheet(280, 280)
+    picture, pen = pens.sheet(280, 280)
     centre, length = 140 * FINE, 105 * FINE
     pen.ellipse((centre - length, centre - length, centre + length, centre + length), outline="#e4e4e4", width=FINE)
-    _rod(pen, (centre, centre), (centre - sine * length, centre - cosine * length), RED, 18 * FINE)
-    _disc(pen, (centre, centre), 4.5 * FINE, INK)
+    pens.rod(pen, (centre, centre), (centre - sine * length, centre - cosine * length), RED, 18 * FINE)
+    pens.disc(pen, (centre, centre), 4.5 * FINE, INK)
     if step < len(episode.action):
         limit = float(np.max(env.spec.action.high))
         torque = float(np.clip(np.ravel(episode.action[step])[0], -limit, limit))
-        _torque(pen, (centre, centre), 38 * FINE, 150.0 * torque / limit)
+        pens.torque(pen, (centre, centre), 38 * FINE, 150.0 * torque / limit)
     return picture.reduce(FINE)
 
 
@@ -143,7 +140,7 @@ def pong(env: Environment, episode: Episode, step: int) -> Image.Image:
     image = np.asarray(episode.obs[step])
     rows, columns = image.shape
     cell = WIDTH // columns * FINE
-    picture, pen = _sheet(columns * cell // FINE, rows * cell // FINE)
+    picture, pen = pens.sheet(columns * cell // FINE, rows * cell // FINE)
     pen.rectangle((0, 0, *picture.size), fill=NIGHT)
     for row in range(0, rows, 2):
         middle = columns * cell / 2
@@ -159,7 +156,7 @@ def pong(env: Environment, episode: Episode, step: int) -> Image.Image:
     if move != frames.STAY:
         side = -1 if move == frames.UP else 1
         y = (np.argwhere(image[:, 0] == frames.PADDLE).mean() + 0.5) * cell
-        _arrow(pen, (2.2 * cell, y - side * cell), (2.2 * cell, y + side * cell), PAPER)
+        pens.arrow(pen, (2.2 * cell, y - side * cell), (2.2 * cell, y + side * cell), PAPER)
     return picture.reduce(FINE)
 
 
@@ -167,7 +164,7 @@ def repeat_previous(env: Environment, episode: Episode, step: int) -> Image.Imag
     """Draws the symbols from the one asked for to the one on show, and an answer: its arrow is green if it is right."""
     delay = cast(RepeatPrevious, env.native).delay
     side = min(64, WIDTH // (delay + 2)) * FINE
-    picture, pen = _sheet(WIDTH, 210)
+    picture, pen = pens.sheet(WIDTH, 210)
     left, top, below = (WIDTH * FINE - (delay + 1) * side) / 2, 20 * FINE, 210 * FINE - 20 * FINE - side
     for place, time in enumerate(range(step - delay, step + 1)):
         corner = left + place * side, top
@@ -175,12 +172,12 @@ def repeat_previous(env: Environment, episode: Episode, step: int) -> Image.Imag
             _symbol(pen, corner, side, int(episode.obs[time]), INK if time == step else None)
         else:
             x, y = corner[0] + side / 2, corner[1] + side / 2
-            _disc(pen, (x, y), side * 0.06, FAINT)
+            pens.disc(pen, (x, y), side * 0.06, FAINT)
     if step < len(episode.action):
         answer, asked = int(episode.action[step]), step - delay
         verdict = FAINT if asked < 0 else RIGHT if answer == int(episode.obs[asked]) else RED
         _symbol(pen, (left, below), side, answer, None)
-        _arrow(pen, (left + side / 2, below - 6 * FINE), (left + side / 2, top + side + 12 * FINE), verdict)
+        pens.arrow(pen, (left + side / 2, below - 6 * FINE), (left + side / 2, top + side + 12 * FINE), verdict)
     return picture.reduce(FINE)
 
 
@@ -201,7 +198,7 @@ def grid_world(env: Environment, episode: Episode, step: int) -> Image.Image:
     world = cast(GridWorld, env.native)
     rows, columns = world.shape
     cell = min(80, WIDTH // max(rows, columns)) * FINE
-    picture, pen = _sheet(columns * cell // FINE, rows * cell // FINE)
+    picture, pen = pens.sheet(columns * cell // FINE, rows * cell // FINE)
     font = ImageFont.load_default(cell * 0.36)
     centres = [((index % columns + 0.5) * cell, (index // columns + 0.5) * cell) for index in range(rows * columns)]
     for (x, y), reward, wall in zip(centres, world.cell_reward, world.cell_wall, strict=True):
@@ -211,11 +208,11 @@ def grid_world(env: Environment, episode: Episode, step: int) -> Image.Image:
     way = [centres[int(index)] for index in episode.obs[: step + 1]]
     for start, stop in itertools.pairwise(way):
         if math.dist(start, stop) <= cell:  # a longer way is no move: the agent was sent back
-            _rod(pen, start, stop, TRAIL, max(cell / 12, FINE))
+            pens.rod(pen, start, stop, TRAIL, max(cell / 12, FINE))
     for centre, mark in zip(centres, "".join(world.layout), strict=True):
         if mark not in ".#":
             pen.text(centre, mark, fill=INK, font=font, anchor="mm")
-    _disc(pen, way[-1], cell * 0.26, ORANGE)
+    pens.disc(pen, way[-1], cell * 0.26, ORANGE)
     return picture.reduce(FINE)
 
 
@@ -227,13 +224,13 @@ def pixels(env: Environment, episode: Episode, step: int) -> Image.Image:
     del env
     board = np.asarray(episode.obs[step])
     height, width, channels = board.shape
-    colours = np.array([_rgb(COLOURS[channel % len(COLOURS)]) for channel in range(channels)])
+    colours = np.array([pens.rgb(COLOURS[channel % len(COLOURS)]) for channel in range(channels)])
     light = np.nan_to_num(np.clip(board.max(-1) / (np.max(episode.obs) or 1), 0, 1))[..., None]
-    squares = (light * colours[board.argmax(-1)] + (1 - light) * _rgb(NIGHT)).astype(np.uint8)
+    squares = (light * colours[board.argmax(-1)] + (1 - light) * pens.rgb(NIGHT)).astype(np.uint8)
     side = max(1, 320 // max(height, width))
     large = squares.repeat(side, axis=0).repeat(side, axis=1)
     if side >= 8:  # dark lines between squares
-        large[::side], large[:, ::side] = _rgb(NIGHT), _rgb(NIGHT)
+        large[::side], large[:, ::side] = pens.rgb(NIGHT), pens.rgb(NIGHT)
     return Image.fromarray(large)
 
 
@@ -241,22 +238,22 @@ def observation(env: Environment, episode: Episode, step: int) -> Image.Image:
     """Draws any observation: a lit cell for an index, an image for an image, bars for numbers."""
     if isinstance(env.spec.observation, Discrete):
         num = env.spec.observation.num
-        return _heat(_square(np.arange(num) == int(episode.obs[step])), (0.0, 1.0))
+        return pens.heat(_square(np.arange(num) == int(episode.obs[step])), (0.0, 1.0))
     leaves = [np.asarray(leaf, np.float64) for leaf in jax.tree.leaves(episode.obs)]
     shape = leaves[0].shape[1:]
     if len(leaves) == 1 and len(shape) == 3 and shape[-1] not in (1, 3):
         return pixels(env, Episode(leaves[0], episode.action, episode.reward), step)
     if len(leaves) == 1 and len(shape) in (2, 3):
-        return _heat(leaves[0][step], _range(leaves[0]))
+        return pens.heat(leaves[0][step], _range(leaves[0]))
     numbers = np.concatenate([leaf.reshape(len(leaf), -1) for leaf in leaves], axis=1)
     if numbers.shape[1] > MAX_BARS:
-        return _heat(_square(numbers[step]), _range(numbers))
+        return pens.heat(_square(numbers[step]), _range(numbers))
     return _bars(numbers[step], np.abs(numbers[np.isfinite(numbers)]).max(initial=1e-6))
 
 
 def _bars(numbers: NDArray[np.float64], largest: float) -> Image.Image:
     """Draws numbers as bars from a line in the middle; the largest of the episode reaches the edge."""
-    picture, pen = _sheet(WIDTH, 220)
+    picture, pen = pens.sheet(WIDTH, 220)
     width, middle = WIDTH * FINE / max(len(numbers), 1), 110 * FINE
     for index, number in enumerate(np.nan_to_num(numbers, posinf=largest, neginf=-largest)):
         end = middle - number / largest * 100 * FINE
@@ -265,19 +262,6 @@ def _bars(numbers: NDArray[np.float64], largest: float) -> Image.Image:
         pen.rectangle((index * width + gap, min(middle, end), (index + 1) * width - gap, max(middle, end)), fill=colour)
     pen.line((0, middle, WIDTH * FINE, middle), fill=INK, width=FINE)
     return picture.reduce(FINE)
-
-
-def _heat(image: NDArray[Any], bounds: Point) -> Image.Image:
-    """Enlarges an image `[H, W]` or `[H, W, 1 | 3]` with `bounds` as black and white, to whole pixels."""
-    low, high = bounds
-    grey = np.nan_to_num((np.asarray(image, np.float64) - low) / ((high - low) or 1.0))
-    levels = np.round(255 * np.clip(grey, 0, 1)).astype(np.uint8)
-    levels = levels[..., None] if levels.ndim == 2 else levels
-    side = max(1, 320 // max(levels.shape[:2]))
-    large = levels.repeat(side, axis=0).repeat(side, axis=1)
-    picture = Image.fromarray(np.broadcast_to(large, (*large.shape[:2], 3)).copy())
-    picture.thumbnail((WIDTH, WIDTH))
-    return picture
 
 
 def _square(numbers: NDArray[Any]) -> NDArray[Any]:
@@ -291,57 +275,6 @@ def _range(numbers: NDArray[np.float64]) -> Point:
     """The smallest and the largest finite number."""
     finite = numbers[np.isfinite(numbers)]
     return float(finite.min(initial=0.0)), float(finite.max(initial=0.0))
-
-
-def _sheet(width: int, height: int) -> tuple[Image.Image, ImageDraw.ImageDraw]:
-    """Takes a white sheet that becomes `width` by `height` pixels when it is reduced."""
-    picture = Image.new("RGB", (width * FINE, height * FINE), PAPER)
-    return picture, ImageDraw.Draw(picture)
-
-
-def _rgb(colour: str) -> NDArray[np.uint8]:
-    """Reads `#rrggbb`."""
-    return np.frombuffer(bytes.fromhex(colour[1:]), np.uint8)
-
-
-def _disc(pen: ImageDraw.ImageDraw, centre: Point, radius: float, colour: str) -> None:
-    """Draws a filled circle."""
-    (x, y), r = centre, radius
-    pen.ellipse((x - r, y - r, x + r, y + r), fill=colour)
-
-
-def _rod(pen: ImageDraw.ImageDraw, start: Point, stop: Point, colour: str, width: float) -> None:
-    """Draws a thick line with round ends."""
-    pen.line((*start, *stop), fill=colour, width=round(width))
-    for end in (start, stop):
-        _disc(pen, end, width / 2, colour)
-
-
-def _arrow(pen: ImageDraw.ImageDraw, start: Point, stop: Point, colour: str) -> None:
-    """Draws an arrow."""
-    pen.line((*start, *stop), fill=colour, width=3 * FINE)
-    _head(pen, stop, math.atan2(stop[1] - start[1], stop[0] - start[0]), colour)
-
-
-def _head(pen: ImageDraw.ImageDraw, tip: Point, direction: float, colour: str) -> None:
-    """Draws the head of an arrow that points along `direction` radians, clockwise from the right."""
-    corners: Sequence[Point] = [
-        (tip[0] + 9 * FINE * math.cos(direction + turn), tip[1] + 9 * FINE * math.sin(direction + turn))
-        for turn in (0.0, 2.4, -2.4)
-    ]
-    pen.polygon(corners, fill=colour)
-
-
-def _torque(pen: ImageDraw.ImageDraw, centre: Point, radius: float, degrees: float) -> None:
-    """Draws an arc from the top with an arrow's head: positive to the left, like the angle; nothing for no torque."""
-    if abs(degrees) < 3:
-        return
-    (x, y), top = centre, 270.0
-    arc = sorted((top, top - degrees))
-    pen.arc((x - radius, y - radius, x + radius, y + radius), *arc, fill=BLUE, width=3 * FINE)
-    end = math.radians(top - degrees)
-    tip = x + radius * math.cos(end), y + radius * math.sin(end)
-    _head(pen, tip, end - math.copysign(math.pi / 2, degrees), BLUE)
 
 
 DRAWINGS = {

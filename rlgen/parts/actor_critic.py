@@ -174,7 +174,9 @@ def make(spec: Spec, config: Any, **fields: Any) -> ActorCritic:
     return network
 
 
-def bind(network: ActorCritic, init: Callable[..., Any], update: Callable[..., Any]) -> Algorithm:
+def bind(
+    network: ActorCritic, init: Callable[..., Any], update: Callable[..., Any], policy: Callable[..., Any]
+) -> Algorithm:
     """Binds an algorithm's functions, which take `network` by keyword, to its network."""
     return Algorithm(*(functools.partial(function, network=network) for function in (init, update, policy)))
 

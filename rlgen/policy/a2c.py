@@ -16,7 +16,7 @@ import optax
 
 from rlgen.core import Algorithm, Array, Key, Spec, Transition, Tree
 from rlgen.parts import actor_critic, losses, optim
-from rlgen.parts.actor_critic import ActorCritic, Examples
+from rlgen.parts.actor_critic import ActorCritic, Examples, policy
 
 OPTIMISERS = ("rmsprop", "adam")
 
@@ -173,4 +173,4 @@ def build(spec: Spec, config: Config) -> Algorithm:
     Raises:
         ValueError: if discrete observations are to be normalised, or there is no such distribution over the actions.
     """
-    return actor_critic.bind(actor_critic.make(spec, config, core=config.core), init, update)
+    return actor_critic.bind(actor_critic.make(spec, config, core=config.core), init, update, policy)

@@ -241,9 +241,4 @@ def build(spec: Spec, config: Config) -> Algorithm:
     Raises:
         ValueError: if discrete observations are to be normalised, or there is no such distribution over the actions.
     """
-    network = actor_critic.make(spec, config, core=config.core)
-    return Algorithm(
-        init=functools.partial(init, network=network),
-        update=functools.partial(update, network=network),
-        policy=functools.partial(policy, network=network),
-    )
+    return actor_critic.bind(actor_critic.make(spec, config, core=config.core), init, update, policy)

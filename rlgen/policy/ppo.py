@@ -22,7 +22,7 @@ from jax import lax
 
 from rlgen.core import Algorithm, Array, Key, Spec, Transition, Tree
 from rlgen.parts import actor_critic, losses, optim, returns
-from rlgen.parts.actor_critic import ActorCritic
+from rlgen.parts.actor_critic import ActorCritic, policy
 
 
 @dataclasses.dataclass(frozen=True)
@@ -231,4 +231,4 @@ def build(spec: Spec, config: Config) -> Algorithm:
         ValueError: if discrete observations are to be normalised, or there is no such distribution over the actions.
     """
     fields = {"core": config.core, "shared": config.shared, "initialiser": config.initialiser}
-    return actor_critic.bind(actor_critic.make(spec, config, **fields), init, update)
+    return actor_critic.bind(actor_critic.make(spec, config, **fields), init, update, policy)

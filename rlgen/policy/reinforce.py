@@ -32,7 +32,7 @@ from jax import lax
 
 from rlgen.core import Algorithm, Array, Key, Spec, Transition, Tree
 from rlgen.parts import actor_critic, losses, networks, optim, returns
-from rlgen.parts.actor_critic import ActorCritic
+from rlgen.parts.actor_critic import ActorCritic, policy
 
 BASELINES = ("none", "value")
 
@@ -276,4 +276,4 @@ def build(spec: Spec, config: Config) -> Algorithm:
     Raises:
         ValueError: if discrete observations are to be normalised, or there is no such distribution over the actions.
     """
-    return actor_critic.bind(actor_critic.make(spec, config), init, update)
+    return actor_critic.bind(actor_critic.make(spec, config), init, update, policy)

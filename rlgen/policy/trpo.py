@@ -23,7 +23,7 @@ from jax import lax
 
 from rlgen.core import Algorithm, Array, Key, Spec, Transition, Tree
 from rlgen.parts import actor_critic, losses, natural, networks, optim
-from rlgen.parts.actor_critic import ActorCritic, Examples
+from rlgen.parts.actor_critic import ActorCritic, Examples, policy
 
 
 @dataclasses.dataclass(frozen=True)
@@ -236,4 +236,4 @@ def build(spec: Spec, config: Config) -> Algorithm:
     Raises:
         ValueError: if discrete observations are to be normalised, or there is no such distribution over the actions.
     """
-    return actor_critic.bind(actor_critic.make(spec, config), init, update)
+    return actor_critic.bind(actor_critic.make(spec, config), init, update, policy)

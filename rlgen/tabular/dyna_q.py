@@ -24,6 +24,7 @@ from jax import lax
 
 from rlgen.core import Algorithm, Array, Key, Spec, Transition
 from rlgen.parts import tabular
+from rlgen.parts.tabular import policy
 from rlgen.tabular import q_learning
 
 
@@ -282,5 +283,5 @@ def build(spec: Spec, config: Config) -> Algorithm:
     return Algorithm(
         init=functools.partial(init, shape=shape, prioritised=config.prioritised),
         update=functools.partial(update, config=config),
-        policy=tabular.policy,
+        policy=policy,
     )

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from rlgen.core import Algorithm, Array, Key, Spec
 from rlgen.parts import backups, tabular
 from rlgen.parts.backups import Process
+from rlgen.parts.tabular import greedy_policy as policy
 
 METHODS: dict[str, Callable[..., tuple[Array, Array]]] = {
     "value_iteration": backups.value_step,
@@ -124,5 +125,5 @@ def build(spec: Spec, config: Config) -> Algorithm:
     return Algorithm(
         init=functools.partial(init, shape=tabular.shape(spec)),
         update=functools.partial(update, iteration=iteration),
-        policy=tabular.greedy_policy,
+        policy=policy,
     )

@@ -21,6 +21,7 @@ from jax import lax
 
 from rlgen.core import Algorithm, Array, Key, Spec, Transition
 from rlgen.parts import tabular
+from rlgen.parts.tabular import policy
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,5 +181,5 @@ def build(spec: Spec, config: Config) -> Algorithm:
     return Algorithm(
         init=functools.partial(init, shape=shape, num_envs=config.num_envs, max_length=config.max_length),
         update=functools.partial(update, every_visit=config.every_visit),
-        policy=tabular.policy,
+        policy=policy,
     )

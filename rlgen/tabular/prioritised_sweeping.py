@@ -22,6 +22,7 @@ from rlgen.core import Algorithm, Array, Key, Spec
 from rlgen.envs.mdp import MDP
 from rlgen.parts import backups, planning, tabular
 from rlgen.parts.backups import Scalar
+from rlgen.parts.tabular import greedy_policy as policy
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,5 +181,5 @@ def build(spec: Spec, config: Config) -> Algorithm:
     return Algorithm(
         init=functools.partial(init, shape=tabular.shape(spec)),
         update=functools.partial(update, num_backups=config.num_backups),
-        policy=tabular.greedy_policy,
+        policy=policy,
     )

@@ -20,6 +20,7 @@ from jax import lax
 
 from rlgen.core import Algorithm, Array, Key, Spec, Transition
 from rlgen.parts import exploration, tabular
+from rlgen.parts.tabular import policy
 
 
 @dataclasses.dataclass(frozen=True)
@@ -168,5 +169,5 @@ def build(spec: Spec, config: Config) -> Algorithm:
     return Algorithm(
         init=functools.partial(init, shape=shape, double=config.double),
         update=functools.partial(update, num_actions=config.num_actions),
-        policy=functools.partial(tabular.policy, num_actions=config.num_actions),
+        policy=functools.partial(policy, num_actions=config.num_actions),
     )

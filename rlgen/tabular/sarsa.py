@@ -24,6 +24,7 @@ from jax import lax
 
 from rlgen.core import Algorithm, Array, Key, Spec, Transition
 from rlgen.parts import tabular
+from rlgen.parts.tabular import policy
 
 TARGETS = ("sarsa", "expected")
 
@@ -213,5 +214,5 @@ def build(spec: Spec, config: Config) -> Algorithm:
     return Algorithm(
         init=functools.partial(init, shape=shape, num_envs=config.num_envs, num_steps=config.num_steps),
         update=functools.partial(update, target=config.target),
-        policy=tabular.policy,
+        policy=policy,
     )

@@ -22,6 +22,7 @@ import jax.numpy as jnp
 
 from rlgen.core import Algorithm, Array, Key, Spec, Transition
 from rlgen.parts import tabular
+from rlgen.parts.tabular import policy
 
 TRACES = ("accumulating", "replacing", "dutch")
 
@@ -202,5 +203,5 @@ def build(spec: Spec, config: Config) -> Algorithm:
     return Algorithm(
         init=functools.partial(init, shape=shape, num_envs=config.num_envs),
         update=functools.partial(update, kind=config.trace),
-        policy=tabular.policy,
+        policy=policy,
     )

@@ -15,7 +15,7 @@ from rlgen.envs import adapter, frames, grid, memory
 from rlgen.experiments import catalogue
 from rlgen.experiments.experiment import shrink
 from rlgen.experiments.tabular_tasks import BanditTask
-from rlgen.lab import drawings, film
+from rlgen.lab import drawings, film, pens
 from rlgen.lab.drawings import Episode
 from rlgen.lab.errors import UsageError
 
@@ -138,7 +138,7 @@ def test_a_drawing_changes_with_what_is_observed(name):
     ]
     seen = [draw(env, other, 0) for other in alone]
     assert len({picture.tobytes() for picture in seen}) == len(seen)
-    assert all(max(picture.size) <= drawings.WIDTH for picture in seen)
+    assert all(max(picture.size) <= pens.WIDTH for picture in seen)
 
 
 @pytest.mark.parametrize("world", [cliff, lambda: adapter.make(grid.four_by_three())])
@@ -150,7 +150,7 @@ def test_a_grid_world_shows_agent_and_trail(world):
     went, stayed = (drawings.grid_world(env, episode, 2) for episode in (there, waited))
     assert drawings.grid_world(env, there, 1).tobytes() != drawings.grid_world(env, there, 0).tobytes()
     assert went.tobytes() != stayed.tobytes()  # the agent is where it was, but the way can be seen
-    assert max(went.size) <= drawings.WIDTH
+    assert max(went.size) <= pens.WIDTH
 
 
 def test_being_sent_back_leaves_no_trail():
@@ -205,14 +205,14 @@ def test_pong_shows_paddles_ball_and_move():
             obs[:, centre - 2 : centre + 3, column] = frames.PADDLE
         obs[0][before] = obs[1][ball] = frames.BALL
         seen = drawings.frame(env, Episode(obs, np.array([0, action]), np.zeros(2)), 1)
-        assert max(seen.size) <= drawings.WIDTH
+        assert max(seen.size) <= pens.WIDTH
         return np.asarray(seen)[drawings.HEADING :]
 
     seen = picture((5, 30), frames.STAY)
-    rows, columns = np.nonzero((seen == drawings._rgb(drawings.ORANGE)).all(-1))
+    rows, columns = np.nonzero((seen == pens.rgb(drawings.ORANGE)).all(-1))
     assert (rows.min() // 9, rows.max() // 9, columns.min() // 9, columns.max() // 9) == (5, 5, 30, 30)
     for colour, side in ((drawings.BLUE, 0), (drawings.RED, 39)):
-        rows, columns = np.nonzero((seen == drawings._rgb(colour)).all(-1))
+        rows, columns = np.nonzero((seen == pens.rgb(colour)).all(-1))
         assert (set(rows // 9), set(columns // 9)) == ({13, 14, 15, 16, 17}, {side})
     others = [
         picture((5, 30), frames.UP),
@@ -230,10 +230,10 @@ def test_symbols_are_shown_with_the_verdict_on_an_answer():
     def colours(step, answer):
         episode = Episode(symbols, np.full(4, answer), np.zeros(4))
         seen = drawings.frame(env, episode, step)
-        assert max(seen.size) <= drawings.WIDTH
+        assert max(seen.size) <= pens.WIDTH
         return set(map(tuple, np.asarray(seen)[120:].reshape(-1, 3).tolist()))
 
-    right, wrong, unasked = (tuple(drawings._rgb(colour)) for colour in (drawings.RIGHT, drawings.RED, drawings.FAINT))
+    right, wrong, unasked = (tuple(pens.rgb(colour)) for colour in (drawings.RIGHT, drawings.RED, drawings.FAINT))
     assert right in colours(3, 1)
     assert wrong in colours(3, 0)  # drawn in blue itself
     assert right not in colours(3, 0)
@@ -262,7 +262,7 @@ def test_other_observations_are_drawn_too():
     for obs in pictures:
         episode = Episode(obs, np.zeros(1), np.zeros(1))
         first, second = (drawings.observation(env, episode, step) for step in (0, 1))
-        assert max(first.size) <= drawings.WIDTH
+        assert max(first.size) <= pens.WIDTH
         assert first.tobytes() != second.tobytes()
     tree = Episode({"a": np.eye(2), "b": np.full((2, 1), np.nan)}, np.zeros(1), np.zeros(1))
     assert drawings.observation(env, tree, 0).tobytes() != drawings.observation(env, tree, 1).tobytes()

@@ -3,7 +3,7 @@
 from rlgen.experiments.experiment import Experiment, Target
 from rlgen.experiments.rows import proximal
 from rlgen.experiments.rows.common import CARTPOLE_LIMIT, ZOO, gymnax_task
-from rlgen.policy import a2c, a3c, reinforce, trpo
+from rlgen.policy import a2c, a3c, impala, reinforce, trpo
 
 _TINY_A2C = {"num_envs": 4, "rollout_length": 8, "hidden_sizes": (8,)}
 _TINY_REINFORCE = {"num_envs": 4, "rollout_length": 16, "hidden_sizes": (8,)}
@@ -87,6 +87,19 @@ ROWS = (
             ("-age-3", True, 3.0, None),
             ("-own-statistics", False, 7.0, None),
         )
+    ),
+    *(
+        Experiment(
+            name=f"policy/impala/CartPole-v1{suffix}",
+            algorithm=impala,
+            task=gymnax_task("CartPole-v1"),
+            config=impala.Config(policy_lag=policy_lag),
+            hypers=impala.Hypers(learning_rate=3e-3),
+            steps=500_000,
+            target=Target(475.0, "reward threshold of the task; " + CARTPOLE_LIMIT),
+            tiny={**_TINY_A2C, "policy_lag": 2},
+        )
+        for suffix, policy_lag in (("", 4), ("-lag-32", 32))
     ),
     Experiment(
         name="policy/a2c/Acrobot-v1",
