@@ -32,6 +32,7 @@ HYPERS: dict[str, Interval] = {
     "bonus": NOT_NEGATIVE,
     "c_bar": NOT_NEGATIVE,
     "clip": POSITIVE,
+    "clone_coefficient": NOT_NEGATIVE,
     "correction": SHARE,
     "correction_rate": NOT_NEGATIVE,
     "damping": NOT_NEGATIVE,

@@ -22,6 +22,8 @@ EXPERIMENTS: dict[str, Experiment] = {row.name: row for row in _ROWS}
 def find(name: str) -> Experiment:
     """Finds an experiment by its name, which may be shortened to any part of it that no other row has.
 
+    Rows whose names only go on where that name ends, such as `CartPole-v1-100k` after `CartPole-v1`, do not count.
+
     Args:
         name: such as `policy/ppo/CartPole-v1`, `ppo/CartPole` or `q_learning`.
 
@@ -34,8 +36,9 @@ def find(name: str) -> Experiment:
     if name in EXPERIMENTS:
         return EXPERIMENTS[name]
     matches = [full for full in EXPERIMENTS if name.lower() in full.lower()]
-    if len(matches) == 1:
-        return EXPERIMENTS[matches[0]]
+    shortest = min(matches, key=len, default="")
+    if matches and all(match.startswith(shortest) for match in matches):
+        return EXPERIMENTS[shortest]
     if matches:
         raise LookupError(f"{name!r} could be any of: {', '.join(matches)}")
     # A wrong name may be meant for a whole one or for a part, such as `ppoo` for `ppo`.

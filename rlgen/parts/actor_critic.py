@@ -18,7 +18,7 @@ features.
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import flax.linen as nn
 import jax
@@ -149,13 +149,17 @@ class ActorCritic(nn.Module):
         return self.unroll(obs, start, memory)[:2]
 
 
-def make(spec: Spec, config: Any, **fields: Any) -> ActorCritic:
+Network = TypeVar("Network", bound=ActorCritic)
+
+
+def make(spec: Spec, config: Any, kind: type[Network] = ActorCritic, **fields: Any) -> Network:
     """Makes the networks of a task, once what they are asked for is known to make sense.
 
     Args:
         spec: observations of one array; actions `Discrete`, `MultiDiscrete` or a vector `Box`.
         config: the algorithm's.
-        **fields: further fields of `ActorCritic`.
+        kind: of network.
+        **fields: further fields of it.
 
     Returns:
         The module.
@@ -167,7 +171,7 @@ def make(spec: Spec, config: Any, **fields: Any) -> ActorCritic:
     if config.normalise_observations and not isinstance(spec.observation, Box):
         raise ValueError(f"config.normalise_observations has no meaning for observations in {spec.observation}")
     distributions.num_parameters(spec.action, config.distribution)
-    network = ActorCritic(spec, config, **fields)
+    network = kind(spec, config, **fields)
     for name, choices in (("core", CORES), ("initialiser", networks.INITIALISERS)):
         if getattr(network, name) not in choices:
             raise ValueError(f"config.{name}={getattr(network, name)!r} is not one of {', '.join(choices)}")

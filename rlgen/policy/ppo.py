@@ -132,25 +132,39 @@ def optimiser(hypers: Hypers) -> Any:
     return optim.adam(hypers.learning_rate, max_grad_norm=hypers.max_grad_norm, eps=hypers.adam_epsilon)
 
 
+def surrogate(distribution: Any, minibatch: Any, hypers: Any, *, config: Any) -> tuple[Array, Array, Array]:
+    """The paper's equation 7, clipped surrogate, as what is to be descended.
+
+    Args:
+        distribution: of the policy, at the minibatch's observations.
+        minibatch: with `action`, `log_prob` and `advantage`.
+        hypers: with `clip`.
+        config: with `normalise_advantages`.
+
+    Returns:
+        Means of the loss, of the estimated divergence and of whether the clip bound.
+    """
+    log_ratio = distribution.log_prob(minibatch.action) - minibatch.log_prob
+    ratio, advantage = jnp.exp(log_ratio), minibatch.advantage
+    if config.normalise_advantages:
+        advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
+    descended = losses.clipped_surrogate(ratio, advantage, hypers.clip).mean()
+    return descended, (ratio - 1 - log_ratio).mean(), (jnp.abs(ratio - 1) > hypers.clip).mean()
+
+
 def loss(params: Tree, minibatch: Minibatch, hypers: Hypers, *, network: ActorCritic) -> tuple[Array, Metrics]:
     """The paper's equation 9, clipped surrogate, value error and entropy bonus, and the penalty of its equation 8."""
     config = network.config
-    policy, value = actor_critic.evaluate(params, minibatch, network=network)
-    log_ratio = policy.log_prob(minibatch.action) - minibatch.log_prob
-    ratio = jnp.exp(log_ratio)
-    advantage, target = minibatch.advantage, minibatch.value + minibatch.advantage
-    if config.normalise_advantages:
-        advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
-    policy_loss = losses.clipped_surrogate(ratio, advantage, hypers.clip).mean()
+    distribution, value = actor_critic.evaluate(params, minibatch, network=network)
+    policy_loss, kl, clip_fraction = surrogate(distribution, minibatch, hypers, config=config)
+    target = minibatch.value + minibatch.advantage
     if config.clip_values:
         value_loss = losses.clipped_value(value, minibatch.value, target, hypers.clip).mean()
     else:
         value_loss = losses.squared(value - target).mean()
-    entropy = policy.entropy().mean()
-    kl = (ratio - 1 - log_ratio).mean()
+    entropy = distribution.entropy().mean()
     total = policy_loss + hypers.value_coefficient * value_loss - hypers.entropy_coefficient * entropy
     total += hypers.penalty * kl
-    clip_fraction = (jnp.abs(ratio - 1) > hypers.clip).mean()
     return total, Metrics(total, policy_loss, value_loss, entropy, kl, clip_fraction)
 
 

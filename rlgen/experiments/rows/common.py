@@ -6,6 +6,7 @@ from math import nan
 from typing import Any
 
 from rlgen.envs import adapter, grid
+from rlgen.experiments.experiment import Target
 from rlgen.experiments.tasks import EnvTask
 
 CARTPOLE_LIMIT = "the time limit of 500 steps bounds the return (gymnasium documentation, CartPole-v1)"
@@ -46,5 +47,7 @@ def own(make: Callable[..., Any], *args: Any, **kwargs: Any) -> Callable[[], ada
     return lambda: adapter.make(make(*args, **kwargs))
 
 
+MEMORY_CHAIN = functools.partial(adapter.make, "MemoryChain-bsuite", memory_length=10, max_steps_in_episode=11)
+REMEMBERED = Target(0.95, "the best return is 1, and 0 without memory (arXiv:1908.03568)")
 cliff = own(grid.CliffWalking)
 frozen_lake = functools.partial(adapter.make, "FrozenLake-misc")

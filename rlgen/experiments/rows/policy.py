@@ -2,11 +2,21 @@
 
 from rlgen.experiments.experiment import Experiment, Target
 from rlgen.experiments.rows import proximal
-from rlgen.experiments.rows.common import CARTPOLE_LIMIT, ZOO, gymnax_task
-from rlgen.policy import a2c, a3c, impala, reinforce, trpo
+from rlgen.experiments.rows.common import CARTPOLE_LIMIT, MEMORY_CHAIN, REMEMBERED, ZOO, gymnax_task
+from rlgen.experiments.tasks import EnvTask
+from rlgen.policy import a2c, a3c, impala, ppg, reinforce, trpo
 
 _TINY_A2C = {"num_envs": 4, "rollout_length": 8, "hidden_sizes": (8,)}
 _TINY_REINFORCE = {"num_envs": 4, "rollout_length": 16, "hidden_sizes": (8,)}
+_TINY_PPG = {
+    "num_envs": 4,
+    "rollout_length": 8,
+    "num_policy_updates": 2,
+    "num_auxiliary_epochs": 2,
+    "num_minibatches": 2,
+    "num_auxiliary_minibatches": 2,
+    "hidden_sizes": (8,),
+}
 _TINY_TRPO = {
     "num_envs": 2,
     "rollout_length": 4,
@@ -88,6 +98,16 @@ ROWS = (
             ("-own-statistics", False, 7.0, None),
         )
     ),
+    Experiment(
+        name="policy/a3c/MemoryChain-bsuite-lstm",
+        algorithm=a3c,
+        task=EnvTask(MEMORY_CHAIN),
+        config=a3c.Config(num_envs=32, rollout_length=11, core="lstm"),
+        hypers=a3c.Hypers(learning_rate=3e-3),
+        steps=500_000,
+        target=REMEMBERED,
+        tiny={**_TINY_A2C, "num_workers": 2},
+    ),
     *(
         Experiment(
             name=f"policy/impala/CartPole-v1{suffix}",
@@ -100,6 +120,16 @@ ROWS = (
             tiny={**_TINY_A2C, "policy_lag": 2},
         )
         for suffix, policy_lag in (("", 4), ("-lag-32", 32))
+    ),
+    Experiment(
+        name="policy/ppg/CartPole-v1",
+        algorithm=ppg,
+        task=gymnax_task("CartPole-v1"),
+        config=ppg.Config(num_envs=8, num_policy_updates=16, num_auxiliary_minibatches=8),
+        hypers=ppg.Hypers(discount=0.99),
+        steps=200_000,
+        target=Target(490.0, CARTPOLE_LIMIT),
+        tiny=_TINY_PPG,
     ),
     Experiment(
         name="policy/a2c/Acrobot-v1",

@@ -1,11 +1,10 @@
 """Experiments on proximal policy optimisation: control, memory and pixels."""
 
-import functools
 from typing import Any
 
-from rlgen.envs import adapter, frames, memory
+from rlgen.envs import frames, memory
 from rlgen.experiments.experiment import Experiment, Target
-from rlgen.experiments.rows.common import CARTPOLE_LIMIT, ZOO, gymnax_task, own
+from rlgen.experiments.rows.common import CARTPOLE_LIMIT, MEMORY_CHAIN, REMEMBERED, ZOO, gymnax_task, own
 from rlgen.experiments.tasks import EnvTask
 from rlgen.policy import ppo
 
@@ -14,7 +13,7 @@ PUREJAXRL = "purejaxrl's PPO, github.com/luchris429/purejaxrl, one seed on two c
 _TINY = {"num_envs": 4, "rollout_length": 8, "num_epochs": 2, "num_minibatches": 2, "hidden_sizes": (8,)}
 _FEW = {"num_envs": 8, "rollout_length": 32, "num_epochs": 20, "num_minibatches": 1}  # the Zoo's for CartPole
 _BREAKOUT = {"num_envs": 64, "num_minibatches": 8, "activation": "relu"}  # one setting, two budgets
-_MEMORY = {"num_envs": 64, "rollout_length": 64, "num_minibatches": 4, "normalise_advantages": True}
+_MEMORY = {"num_envs": 32, "rollout_length": 64, "num_minibatches": 8}
 
 
 def _ppo(name: str, task: EnvTask, config: Any, hypers: dict[str, float], steps: int, **fields: Any) -> Experiment:
@@ -94,38 +93,35 @@ RECURRENT = tuple(
     _ppo(
         f"{name}{'' if core == 'none' else f'-{core}'}",
         task,
-        {**_MEMORY, **config, "core": core},
-        hypers,
+        {**_MEMORY, "core": core},
+        {"learning_rate": 1e-3},
         steps,
         target=None if core == "none" else target,
     )
-    for name, task, config, hypers, steps, target in (
+    for name, task, steps, target, cores in (
         (
             "MemoryChain-bsuite",
-            EnvTask(functools.partial(adapter.make, "MemoryChain-bsuite", memory_length=10, max_steps_in_episode=11)),
-            {},
-            {"learning_rate": 1e-3},
-            500_000,
-            Target(0.95, "the best return is 1, and 0 without memory (arXiv:1908.03568)"),
+            EnvTask(MEMORY_CHAIN),
+            200_000,
+            REMEMBERED,
+            ("none", "lstm", "gru"),
         ),
         (
             "RepeatPrevious",
             EnvTask(own(memory.repeat_previous)),
-            {},
-            {"learning_rate": 1e-3},
-            1_000_000,
+            500_000,
             Target(0.95, "the best return is 1, and −0.5 without memory, in closed form"),
+            ("none", "gru"),
         ),
         (
             "MaskedCartPole",
             EnvTask(own(memory.masked_cartpole)),
-            {},
-            {"learning_rate": 1e-3},
-            1_000_000,
+            500_000,
             Target(475.0, "reward threshold of CartPole-v1 with all it shows; " + CARTPOLE_LIMIT),
+            ("none", "lstm", "gru"),
         ),
     )
-    for core in ("none", "lstm", "gru")
+    for core in cores
 )
 
 PIXELS = (
