@@ -44,6 +44,32 @@ TOGETHER = {
             "tabular_q_learning_MaximisationBias-double": "double Q-learning",
         },
     ),
+    "asynchrony": (
+        "CartPole-v1: A2C, and A3C by the mean age of its snapshots in updates",
+        0,
+        {
+            "policy_a2c_CartPole-v1": "A2C",
+            "policy_a3c_CartPole-v1-age-1": "A3C, age 1",
+            "policy_a3c_CartPole-v1-age-3": "A3C, age 3",
+            "policy_a3c_CartPole-v1": "A3C, age 7",
+            "policy_a3c_CartPole-v1-own-statistics": "A3C, age 7, RMSProp's statistics not shared",
+        },
+    ),
+    **{
+        f"memory-{name}": (
+            f"{name}: PPO with and without memory",
+            0,
+            {
+                f"policy_ppo_{name}": "no memory",
+                **{f"policy_ppo_{name}-{core}": core.upper() for core in cores},
+            },
+        )
+        for name, cores in (
+            ("MemoryChain-bsuite", ("lstm", "gru")),
+            ("RepeatPrevious", ("gru",)),
+            ("MaskedCartPole", ("gru",)),
+        )
+    },
 }
 STUDY = {
     "tabular_bandit_Study10": "ε-greedy: ε",

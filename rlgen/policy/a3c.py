@@ -7,8 +7,9 @@ race for those turns; here they are drawn from the run's key, each worker's at e
 for each other, which is A2C, and at `K − 1` one worker at a time hands over.
 
 The optimiser's statistics are shared by all workers, which the paper found to be the most robust, or each worker's own.
-Gradients that arrive in one update take one step together, divided by `K`, so that a learning rate means the same
-whatever the age.  The other departures are those of `rlgen.policy.a2c`, whose loss and optimisers these are.
+Gradients that arrive in one update take one step together, divided by `K`, or the mean of their own steps, so that a
+learning rate means the same whatever the age.  The other departures are those of `rlgen.policy.a2c`, whose loss and
+optimisers these are.
 
 Shape legend: `T` rollout length, `B` environments, `K` workers, `N` any batch shape.
 """
@@ -156,7 +157,8 @@ def learn(
         learner = jax.tree.map(functools.partial(jnp.where, arrived.any()), moved, learner)
     else:
         updates, opt_state = jax.vmap(optimiser.update, in_axes=(0, 0, None))(total, learner.opt_state, learner.params)
-        mean = jax.tree.map(lambda leaf: leaf.mean(0), chosen(updates, nothing))
+        num = jnp.maximum(arrived.sum(), 1)
+        mean = jax.tree.map(lambda leaf: leaf.sum(0) / num, chosen(updates, nothing))
         learner = Learner(optax.apply_updates(learner.params, mean), chosen(opt_state, learner.opt_state))
     copies = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (config.num_workers, *leaf.shape)), learner.params)
     age = jnp.where(arrived, 0, workers.age + 1)

@@ -1,4 +1,4 @@
-"""Experiments on policy gradients: proximal policy optimisation last."""
+"""Experiments on policy gradients: proximal policy optimisation first."""
 
 from rlgen.experiments.experiment import Experiment, Target
 from rlgen.experiments.rows import proximal
@@ -28,6 +28,7 @@ _TINY_TRPO = {
 }
 
 ROWS = (
+    *proximal.ROWS,
     Experiment(
         name="policy/trpo/CartPole-v1",
         algorithm=trpo,
@@ -157,5 +158,4 @@ ROWS = (
         target=Target(-165.0, f"{ZOO}: −163.0"),
         tiny=_TINY_A2C,
     ),
-    *proximal.ROWS,
 )

@@ -118,7 +118,7 @@ RECURRENT = tuple(
             EnvTask(own(memory.masked_cartpole)),
             500_000,
             Target(475.0, "reward threshold of CartPole-v1 with all it shows; " + CARTPOLE_LIMIT),
-            ("none", "lstm", "gru"),
+            ("none", "gru"),
         ),
     )
     for core in cores
