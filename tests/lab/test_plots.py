@@ -127,6 +127,26 @@ def test_a_large_response_is_drawn_soon(tmp_path, figures):
     assert time.perf_counter() - begun < 60
 
 
+def test_variants_are_rows_beside_what_they_are_compared_with(tmp_path, figures, size):
+    scores = np.random.default_rng(2).normal(100.0, 10.0, (2, 3, 8))
+    scores[1, 2, 0] = np.nan
+    labels = ["all of it", "a part less", "another part with a long name less"]
+    panels = {name: dict(zip(labels, rows, strict=True)) for name, rows in zip(("One", "Two"), scores, strict=True)}
+    plots.variants(tmp_path / "variants.png", panels, xlabel="return", title="Parts")
+    (figure,) = figures
+    for axes, name, rows in zip(figure.axes, panels, scores, strict=True):
+        assert axes.get_title() == name
+        dashed, *_ = axes.lines
+        assert list(dashed.get_xdata()) == [statistics.iqm(rows[0])] * 2
+        marks = [line.get_xdata()[0] for line in axes.lines if line.get_markersize() == 9]
+        np.testing.assert_allclose(marks, [statistics.iqm(row) for row in rows])
+    assert "1 of 8 diverged" in figure.axes[1].get_yticklabels()[2].get_text()
+    assert [mark.get_text() for mark in figure.axes[0].texts] == labels and not figure.axes[1].texts
+    extent = figure.get_tightbbox().extents * canvas.DPI
+    width, height = size(tmp_path / "variants.png")
+    assert extent[0] >= -1 and extent[1] >= -1 and extent[2] <= width + 1 and extent[3] <= height + 1
+
+
 def test_comparison_draws_curves_and_final_scores(tmp_path, figures, size):
     path = tmp_path / "comparison.png"
     diverged = np.where(np.arange(6) < 2, np.nan, CURVES[:, -1] - 20)

@@ -195,6 +195,7 @@ def trained(probe, num_updates, learning_rate, **config):
     return learned(jax.random.split(jax.random.key(0), 3))
 
 
+@pytest.mark.learning
 def test_values_and_discrete_actions_are_learned(probe):
     action, value = trained(probe, 600, 3e-2)
     np.testing.assert_allclose(value, np.broadcast_to(probe.values(0.5), value.shape), atol=0.1)
@@ -202,6 +203,7 @@ def test_values_and_discrete_actions_are_learned(probe):
     assert (np.asarray(action) == probe.best_actions)[:, worse].all()
 
 
+@pytest.mark.learning
 def test_values_and_continuous_actions_are_learned():
     probe = probes.continuous_action()
     action, value = trained(probe, 500, 1e-2, optimiser="adam")

@@ -189,6 +189,7 @@ def test_environments_that_cannot_be_shared_out_are_refused():
         a3c.Config(num_workers=3)
 
 
+@pytest.mark.learning
 @pytest.mark.parametrize("shared", [True, False])
 def test_the_probes_are_learned(probe, shared):
     env = adapter.make(probe)

@@ -407,6 +407,7 @@ def trained(probe, num_updates):
     return learned(jax.random.split(jax.random.key(0), 3))
 
 
+@pytest.mark.learning
 def test_values_and_discrete_actions_are_learned(probe):
     action, values = trained(probe, 80)
     for value in values:
@@ -416,6 +417,7 @@ def test_values_and_discrete_actions_are_learned(probe):
     assert (np.asarray(action) == probe.best_actions)[:, worse].all()
 
 
+@pytest.mark.learning
 def test_values_and_continuous_actions_are_learned():
     probe = probes.continuous_action()
     action, values = trained(probe, 80)

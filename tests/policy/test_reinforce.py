@@ -314,6 +314,7 @@ def trained(probe, num_updates, learning_rate, **config):
     return learned(jax.random.split(jax.random.key(0), 3))
 
 
+@pytest.mark.learning
 @pytest.mark.parametrize("baseline", reinforce.BASELINES)
 def test_values_and_discrete_actions_are_learned(probe, baseline):
     action, value = trained(probe, 300, 1e-2, baseline=baseline)
@@ -323,6 +324,7 @@ def test_values_and_discrete_actions_are_learned(probe, baseline):
         np.testing.assert_allclose(value, np.broadcast_to(probe.values(0.5), value.shape), atol=0.15)
 
 
+@pytest.mark.learning
 @pytest.mark.parametrize(("kind", "tolerance"), [("tanh_normal", 0.1), ("beta", 0.25)])
 def test_bounded_actions_are_learned(kind, tolerance):
     """A Beta first leans against a bound, where one of its parameters barely moves, and narrows slowly."""

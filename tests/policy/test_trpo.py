@@ -289,6 +289,7 @@ def trained(probe, num_updates):
     return action, value
 
 
+@pytest.mark.learning
 def test_values_and_discrete_actions_are_learned(probe):
     action, value = trained(probe, 80)
     np.testing.assert_allclose(value, np.broadcast_to(probe.values(0.5), value.shape), atol=0.1)
@@ -298,6 +299,7 @@ def test_values_and_discrete_actions_are_learned(probe):
     assert (np.asarray(action) == probe.best_actions)[:, worse].all()
 
 
+@pytest.mark.learning
 def test_values_and_continuous_actions_are_learned():
     probe = probes.continuous_action()
     action, value = trained(probe, 60)
