@@ -95,7 +95,8 @@ def bind(experiment: Experiment) -> Bound:
         The functions to sweep.
 
     Raises:
-        ValueError: if a value is impossible, or the budget is smaller than one update.
+        ValueError: if a value is impossible, the algorithm does not fit the task, or the budget is smaller than one
+            update.
     """
     algorithm, task, config, hypers = experiment.algorithm, experiment.task, experiment.config, experiment.hypers
     bounds.check_config(config)
@@ -106,9 +107,12 @@ def bind(experiment: Experiment) -> Bound:
     if math.isinf(getattr(hypers, "horizon", 0.0)):
         hypers = hypers._replace(horizon=float(num_updates))
     bounds.check_hypers(hypers)
+    built = algorithm.build(task.spec, config)
+    # Traced once without compiling: networks say only now what they cannot read or do not know.
+    jax.eval_shape(lambda: built.init(jax.random.key(0), hypers))
 
     def make_run(data: Any) -> train.Run:
-        return train.make(algorithm.build(task.spec, config), task.source(config, data))
+        return train.make(built, task.source(config, data))
 
     def score(data: Any, key: Key, step: Array, state: Any, run_hypers: Any) -> Array:
         return task.score(algorithm, config, data)(jax.random.fold_in(key, _SCORE), step, state, run_hypers)

@@ -111,6 +111,12 @@ def test_show_takes_a_short_name_and_keeps_brackets(capsys, monkeypatch):
         (("sweep", "ppo/CartPole", "--set", "config.num_envs=no"), "config.num_envs=no is impossible"),
         (("sweep", "ppo/CartPole", "--grid", "hypers.discount=2"), "hypers.discount=2 is impossible"),
         (("sweep", "ppo/CartPole", "--steps", "1"), "1 steps are fewer than one update's 512"),
+        (("sweep", "ppo/CartPole", "--set", "config.core=rnn"), "config.core='rnn' is not one of none, lstm, gru"),
+        (("sweep", "ppo/CartPole", "--set", "config.activation=rlu"), "activation 'rlu' is not one of relu, tanh"),
+        (
+            ("sweep", "ppo/CartPole", "--set", "config.network=cnn"),
+            "network 'cnn' cannot read observations of shape (4,)",
+        ),
         (("sweep", "policy/ppo/CartPol-v1"), "did you mean policy/ppo/CartPole-v1"),
         (("show", "CartPole"), "could be any of: value/dqn/CartPole-v1, policy/ppo/CartPole-v1"),
         (("report",), "a report needs a run folder"),
