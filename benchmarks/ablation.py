@@ -15,6 +15,7 @@ import numpy as np
 from benchmarks import figures, measure
 from rlgen.lab import plots
 
+FIGURE, TITLE = "ppo-details", "PPO without one of its details: IQM over seeds"
 TASKS = {"policy/ppo/CartPole-v1": 100_000, "policy/ppo/Acrobot-v1": 200_000}
 _LARGE = "1e9"  # a bound that never binds
 DETAILS: dict[str, dict[str, str]] = {
@@ -74,6 +75,6 @@ def draw() -> Path:
         result = json.loads((measure.RESULTS / "ablation" / f"{name.replace('/', '_')}.json").read_text())
         title = f"{name.removeprefix('policy/ppo/')}, {result['env_steps']:,} steps"
         panels[title] = {point["label"]: np.array(point["per_seed"], float) for point in result["points"]}
-    path = figures.FIGURES / "ppo-details.png"
-    plots.variants(path, panels, xlabel="episode return", title="PPO without one of its details: IQM over seeds")
+    path = figures.FIGURES / f"{FIGURE}.png"
+    plots.variants(path, panels, xlabel="episode return", title=TITLE)
     return path

@@ -71,6 +71,7 @@ TOGETHER = {
         )
     },
 }
+STUDY_TITLE = "Ten-armed test bed: mean reward over the first 1,000 steps"
 STUDY = {
     "tabular_bandit_Study10": "ε-greedy: ε",
     "tabular_bandit_Study10-ucb": "upper confidence bound: c",
@@ -135,8 +136,7 @@ def _draw_study(path: Path) -> None:
         parts.append(np.stack(measure.estimates(summary)))
         lines.append(grids.Line(label, np.arange(begun, len(x))))
     chart = grids.Chart("parameter", np.array(x), lines, len(lines), ordered=False)
-    title = "Ten-armed test bed: mean reward over the first 1,000 steps"
-    plots.response(path, chart, Estimate(*np.concatenate(parts, axis=1)), ylabel="reward a step", title=title)
+    plots.response(path, chart, Estimate(*np.concatenate(parts, axis=1)), ylabel="reward a step", title=STUDY_TITLE)
 
 
 def _draw_curves(path: Path, content: Mapping[str, Any]) -> None:

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks import measure
+from benchmarks import ablation, figures, measure, variance
 
 _HEAD = """# Benchmarks
 
@@ -135,8 +135,15 @@ def _walks(result: dict[str, Any]) -> str:
     )
 
 
+def pictures() -> str:
+    """The pictures that hold several results."""
+    titles = {name: title for name, (title, *_) in figures.TOGETHER.items()}
+    titles |= {"bandit-study": figures.STUDY_TITLE, ablation.FIGURE: ablation.TITLE, variance.FIGURE: variance.TITLE}
+    return "## Pictures\n\n" + "\n".join(f"![{title}](figures/{name}.png)\n" for name, title in titles.items())
+
+
 def write() -> Path:
     """Writes the page and says where."""
     path = Path(__file__).parent / "README.md"
-    path.write_text("\n".join([_HEAD, learning(), speed()]))
+    path.write_text("\n".join([_HEAD, learning(), pictures(), speed()]))
     return path

@@ -26,6 +26,7 @@ from rlgen.parts import actor_critic
 from rlgen.policy import a2c, reinforce
 from rlgen.sources import rollout
 
+FIGURE, TITLE = "policy-gradient-variance", "Variance of policy gradients"
 NUM_ENVS, LENGTH = 16, 128  # of a batch
 TRAINING, NUM_BATCHES, NUM_GROUPS = 500, 1_024, 16
 METHODS: dict[str, tuple[ModuleType, dict[str, Any], dict[str, float]]] = {
@@ -104,8 +105,8 @@ def _gradient(
 def draw() -> Path:
     """Draws the variances, a row a method, and says where."""
     result = json.loads((measure.RESULTS / "variance" / "policy_gradients.json").read_text())
-    path = figures.FIGURES / "policy-gradient-variance.png"
+    path = figures.FIGURES / f"{FIGURE}.png"
     panels = {result["work"]: {point["label"]: np.array(point["per_group"]) for point in result["points"]}}
     xlabel = "variance relative to REINFORCE"
-    plots.variants(path, panels, xlabel=xlabel, title="Variance of policy gradients", higher_is_better=False)
+    plots.variants(path, panels, xlabel=xlabel, title=TITLE, higher_is_better=False)
     return path
