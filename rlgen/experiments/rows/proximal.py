@@ -113,7 +113,7 @@ RECURRENT = tuple(
         (
             "RepeatPrevious",
             EnvTask(own(memory.repeat_previous)),
-            500_000,
+            1_000_000,
             Target(0.95, "the best return is 1, and −0.5 without memory, in closed form"),
             ("none", "gru"),
         ),
@@ -162,7 +162,7 @@ PIXELS = (
     _ppo(
         "Pong-misc",
         EnvTask(own(frames.pong)),
-        {"num_envs": 32, "network": "cnn", "hidden_sizes": (64,), "activation": "relu"},
+        {"num_envs": 32, "hidden_sizes": (128,), "activation": "relu"},
         {"learning_rate": 1e-3},
         1_000_000,
         seeds=4,
