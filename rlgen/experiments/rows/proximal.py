@@ -113,7 +113,7 @@ RECURRENT = tuple(
         (
             "RepeatPrevious",
             EnvTask(own(memory.repeat_previous)),
-            1_000_000,
+            500_000,
             Target(0.95, "the best return is 1, and −0.5 without memory, in closed form"),
             ("none", "gru"),
         ),
