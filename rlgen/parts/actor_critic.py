@@ -135,9 +135,7 @@ class ActorCritic(nn.Module):
             memory, features = cell(memory, features)
             return memory, (features, memory)
 
-        through = nn.scan(
-            one, variable_broadcast="params", split_rngs={"params": False}, in_axes=1, out_axes=1, unroll=4
-        )
+        through = nn.scan(one, variable_broadcast="params", split_rngs={"params": False}, in_axes=1, out_axes=1)
         embedded = self.critic_torso(networks.encode(obs, self.spec.observation))
         _, (features, memories) = through(self.cell, memory, (start, embedded))
         return self.distribution(features), self.value(features), memories
