@@ -214,32 +214,30 @@ def annealed(step: Array, hypers: Any) -> Any:
     return hypers._replace(learning_rate=rate)
 
 
-def normalised(
-    rollout: Transition, observations: Tree, returns: Tree, discount: Array | float, *, config: Any
-) -> tuple[Transition, Tree, Tree]:
+def normalised(rollout: Transition, state: Any, discount: Array | float, *, config: Any) -> tuple[Transition, Any]:
     """Normalises what the config wants normalised.
 
     Args:
         rollout: `[T, B]`.
-        observations: `normalise.Moments` of `[*observation]`, or `()`.
-        returns: `normalise.Returns` of `B` environments, or `()`.
+        state: with `observations`, `normalise.Moments` of `[*observation]` or `()`, and `returns`, `normalise.Returns`
+            of `B` environments or `()`.
         discount: `γ`.
         config: which to normalise.
 
     Returns:
-        `(rollout, observations, returns)`.
+        `(rollout, state)`, the state with what it has seen.
     """
     raw = rollout
     if config.normalise_observations:
         # The moments that acted also learn, so that the first ratio is 1; what was seen counts from the next rollout.
-        rollout = rollout._replace(
-            obs=normalise.standardise(raw.obs, observations), next_obs=normalise.standardise(raw.next_obs, observations)
-        )
-        observations = normalise.merge(observations, raw.obs)
+        obs, next_obs = (normalise.standardise(each, state.observations) for each in (raw.obs, raw.next_obs))
+        rollout = rollout._replace(obs=obs, next_obs=next_obs)
+        state = state._replace(observations=normalise.merge(state.observations, raw.obs))
     if config.normalise_rewards:
-        returns, reward = normalise.scale_rewards(returns, raw.reward, raw.terminated | raw.truncated, discount)
-        rollout = rollout._replace(reward=reward)
-    return rollout, observations, returns
+        done = raw.terminated | raw.truncated
+        returns, reward = normalise.scale_rewards(state.returns, raw.reward, done, discount)
+        rollout, state = rollout._replace(reward=reward), state._replace(returns=returns)
+    return rollout, state
 
 
 def recall(rollout: Transition, *, network: ActorCritic) -> Tree:
@@ -254,14 +252,31 @@ def recall(rollout: Transition, *, network: ActorCritic) -> Tree:
 
 def values(params: Tree, rollout: Transition, *, network: ActorCritic) -> tuple[Array, Array]:
     """Values before and after every step of a rollout, `[T, B]` each."""
+    if network.core != "none":
+        return hindsight(params, rollout, network=network)[1:]
+    value, next_value = networks.apply(network, params, jnp.stack([rollout.obs, rollout.next_obs]), method="critic")
+    return value, next_value
+
+
+def hindsight(params: Tree, rollout: Transition, *, network: ActorCritic) -> tuple[Array, Array, Array]:
+    """Looks at a rollout with parameters that need not be those that acted.
+
+    Args:
+        params: to look with.
+        rollout: `[T, B]`.
+        network: the actor and critic.
+
+    Returns:
+        Log-probabilities of the actions, and values before and after every step, `[T, B]` each.
+    """
     if network.core == "none":
-        value, next_value = networks.apply(network, params, jnp.stack([rollout.obs, rollout.next_obs]), method="critic")
-        return value, next_value
-    obs, next_obs = (jnp.swapaxes(leaf, 0, 1) for leaf in (rollout.obs, rollout.next_obs))
+        log_prob = networks.apply(network, params, rollout.obs, method="actor").log_prob(rollout.action)
+        return log_prob, *values(params, rollout, network=network)
+    obs, action, next_obs = (jnp.swapaxes(each, 0, 1) for each in (rollout.obs, rollout.action, rollout.next_obs))
     again = recall(rollout, network=network)
-    _, value, memories = networks.apply(network, params, obs, *again, method="unroll")
+    distribution, value, memories = networks.apply(network, params, obs, *again, method="unroll")
     next_value = networks.apply(network, params, memories, next_obs, method="recurrent_critic")
-    return value.T, next_value.T
+    return distribution.log_prob(action).T, value.T, next_value.T
 
 
 def examples(batch: Any, rollout: Transition, *, network: ActorCritic) -> Any:

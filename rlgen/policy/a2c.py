@@ -119,7 +119,7 @@ def loss(params: Tree, minibatch: Examples, hypers: Any, *, network: ActorCritic
     return total, Metrics(total, policy_loss, value_loss, entropy)
 
 
-def learn(learner: Learner, minibatch: Examples, hypers: Hypers, *, network: ActorCritic) -> tuple[Learner, Metrics]:
+def learn(learner: Learner, minibatch: Examples, hypers: Any, *, network: ActorCritic) -> tuple[Learner, Metrics]:
     """Takes one gradient step on one minibatch: the rule itself, free of any environment.
 
     Args:
@@ -141,7 +141,7 @@ def learn(learner: Learner, minibatch: Examples, hypers: Hypers, *, network: Act
     return Learner(params, opt_state), metrics
 
 
-def init(key: Key, hypers: Hypers, *, network: ActorCritic) -> State:
+def init(key: Key, hypers: Any, *, network: ActorCritic) -> State:
     """Makes the state before the first update.  The key is consumed."""
     params = actor_critic.initial_params(key, network)
     opt_state = optimiser(hypers, config=network.config).init(params)
@@ -152,12 +152,10 @@ def update(key: Key, step: Array, state: State, batch: Transition, hypers: Hyper
     """Learns from one rollout `[T, B]` in one gradient step.  The key is not used."""
     del key
     hypers = actor_critic.annealed(step, hypers)
-    rollout, observations, reward_scale = actor_critic.normalised(
-        batch, state.observations, state.returns, hypers.discount, config=network.config
-    )
+    rollout, state = actor_critic.normalised(batch, state, hypers.discount, config=network.config)
     examples = actor_critic.estimate(state.learner.params, rollout, hypers, network=network)
     learner, metrics = learn(state.learner, examples, hypers, network=network)
-    return State(learner, observations, reward_scale), metrics
+    return state._replace(learner=learner), metrics
 
 
 def build(spec: Spec, config: Config) -> Algorithm:

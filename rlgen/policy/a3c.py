@@ -181,16 +181,14 @@ def update(key: Key, step: Array, state: State, batch: Transition, hypers: Hyper
     """Learns from one rollout `[T, B]`; the key is consumed by the turns."""
     config = network.config
     hypers = actor_critic.annealed(step, hypers)
-    rollout, observations, reward_scale = actor_critic.normalised(
-        batch, state.observations, state.returns, hypers.discount, config=config
-    )
+    rollout, state = actor_critic.normalised(batch, state, hypers.discount, config=config)
     of_each = together(functools.partial(gradient, hypers=hypers, network=network), config.num_workers)
     gradients, metrics = of_each(state.workers.params, apart(rollout, config.num_workers, 1))
     arrived = jax.random.bernoulli(key, 1 / (1 + hypers.mean_age), (config.num_workers,))
     learner, workers = learn(arrived, state.learner, state.workers, gradients, hypers, config=config)
     means = jax.tree.map(jnp.mean, metrics)._asdict()
     age = state.workers.age.astype(jnp.float32).mean()
-    return State(learner, workers, observations, reward_scale), Metrics(**means, age=age)
+    return state._replace(learner=learner, workers=workers), Metrics(**means, age=age)
 
 
 def act(key: Key, obs: Tree, memory: Tree, *, state: State, network: ActorCritic):

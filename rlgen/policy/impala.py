@@ -27,7 +27,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from rlgen.core import Algorithm, Array, Key, Policy, Spec, Transition, Tree
-from rlgen.parts import actor_critic, networks, returns
+from rlgen.parts import actor_critic, returns
 from rlgen.parts.actor_critic import ActorCritic, Examples
 from rlgen.policy import a2c
 
@@ -35,43 +35,22 @@ CORRECTIONS = ("vtrace", "one_step_is", "none")
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
-    """What shapes the program.
+class Config(a2c.Config):
+    """What shapes the program: that of A2C, and how far off-policy it is.
 
     Attributes:
-        num_envs: `B`.
-        rollout_length: `T`.
         policy_lag: updates after which the actors take the learner's parameters; 1 is on-policy.
         correction: of `CORRECTIONS`.
-        network: `"mlp"` or `"cnn"`.
-        hidden_sizes: width of each dense layer, of actor and critic alike.
-        activation: name in `networks.ACTIVATIONS`.
-        distribution: of `distributions.KINDS`, over actions in a `Box`.
-        core: of `actor_critic.CORES`, between the layers and the heads.
-        optimiser: of `a2c.OPTIMISERS`.
-        normalise_advantages: to mean 0 and variance 1, after they were weighted.
-        normalise_observations: by running moments, which actors and learner share.
-        normalise_rewards: by the running deviation of the discounted return.
     """
 
-    num_envs: int = 8
     rollout_length: int = 20
     policy_lag: int = 4
     correction: str = "vtrace"
-    network: str = "mlp"
-    hidden_sizes: tuple[int, ...] = (64, 64)
-    activation: str = "tanh"
-    distribution: str = "normal"
-    core: str = "none"
-    optimiser: str = "rmsprop"
-    normalise_advantages: bool = False
-    normalise_observations: bool = False
-    normalise_rewards: bool = False
 
     def __post_init__(self):
-        for name, known in (("correction", CORRECTIONS), ("optimiser", a2c.OPTIMISERS)):
-            if getattr(self, name) not in known:
-                raise ValueError(f"config.{name}={getattr(self, name)!r} is not one of {', '.join(known)}")
+        super().__post_init__()
+        if self.correction not in CORRECTIONS:
+            raise ValueError(f"config.correction={self.correction!r} is not one of {', '.join(CORRECTIONS)}")
 
 
 class Hypers(NamedTuple):
@@ -108,20 +87,6 @@ class Metrics(NamedTuple):
     rho: Array  # the weights `min(ρ̄, π / μ)`
 
 
-def shared(hypers: Hypers) -> a2c.Hypers:
-    """Those that A2C knows."""
-    return a2c.Hypers(*(getattr(hypers, name) for name in a2c.Hypers._fields))
-
-
-def log_prob(params: Tree, rollout: Transition, *, network: ActorCritic) -> Array:
-    """Log-probabilities `[T, B]` of what was done in a rollout, had these parameters acted."""
-    if network.core == "none":
-        return networks.apply(network, params, rollout.obs, method="actor").log_prob(rollout.action)
-    obs, action = (jnp.swapaxes(leaf, 0, 1) for leaf in (rollout.obs, rollout.action))
-    distribution, _ = networks.apply(network, params, obs, *actor_critic.recall(rollout, network=network))
-    return distribution.log_prob(action).T
-
-
 def estimate(params: Tree, rollout: Transition, hypers: Hypers, *, network: ActorCritic) -> tuple[Examples, Array]:
     """Corrects a rollout of other parameters for these.
 
@@ -134,9 +99,9 @@ def estimate(params: Tree, rollout: Transition, hypers: Hypers, *, network: Acto
     Returns:
         Examples whose advantages are weighted, as many as `actor_critic.examples` says, and `ρ`, `[T, B]`.
     """
-    ratio = jnp.exp(log_prob(params, rollout, network=network) - rollout.extras["log_prob"])
+    log_prob, value, next_value = actor_critic.hindsight(params, rollout, network=network)
+    ratio = jnp.exp(log_prob - rollout.extras["log_prob"])
     rho, trace = jnp.minimum(hypers.rho_bar, ratio), jnp.minimum(hypers.c_bar, ratio)
-    value, next_value = actor_critic.values(params, rollout, network=network)
     ends = rollout.terminated, rollout.truncated
     arguments = rollout.reward, value, next_value, *ends, hypers.discount, hypers.gae_lambda
     if network.config.correction == "vtrace":
@@ -167,13 +132,13 @@ def learn(
         `(learner, metrics)`.
     """
     examples, rho = estimate(learner.params, rollout, hypers, network=network)
-    learner, metrics = a2c.learn(learner, examples, shared(hypers), network=network)
+    learner, metrics = a2c.learn(learner, examples, hypers, network=network)
     return learner, Metrics(*metrics, rho.mean())
 
 
 def init(key: Key, hypers: Hypers, *, network: ActorCritic) -> State:
     """Makes the state before the first update.  The key is consumed."""
-    learner, *scales = a2c.init(key, shared(hypers), network=network)
+    learner, *scales = a2c.init(key, hypers, network=network)
     actors = jax.tree.map(jnp.copy, learner.params)  # two names for one buffer could not be donated
     return State(learner, actors, *scales)
 
@@ -182,14 +147,12 @@ def update(key: Key, step: Array, state: State, batch: Transition, hypers: Hyper
     """Learns from one rollout `[T, B]` in one gradient step.  The key is not used."""
     del key
     hypers = actor_critic.annealed(step, hypers)
-    rollout, observations, reward_scale = actor_critic.normalised(
-        batch, state.observations, state.returns, hypers.discount, config=network.config
-    )
+    rollout, state = actor_critic.normalised(batch, state, hypers.discount, config=network.config)
     learner, metrics = learn(state.learner, rollout, hypers, network=network)
     # It depends on `step` alone, so it stays a branch under a sweep.
     renew = (step + 1) % network.config.policy_lag == 0
     actors = lax.cond(renew, lambda: learner.params, lambda: state.actors)
-    return State(learner, actors, observations, reward_scale), metrics
+    return state._replace(learner=learner, actors=actors), metrics
 
 
 def policy(step: Array, state: State, hypers: Hypers, *, explore: bool, network: ActorCritic) -> Policy:

@@ -303,9 +303,7 @@ def update(key: Key, step: Array, state: State, batch: Transition, hypers: Hyper
 
     The key is consumed.
     """
-    rollout, observations, reward_scale = actor_critic.normalised(
-        batch, state.observations, state.returns, hypers.discount, config=network.config
-    )
+    rollout, state = actor_critic.normalised(batch, state, hypers.discount, config=network.config)
     obs, action, advantage, target, _ = actor_critic.estimate(state.learner.params, rollout, hypers, network=network)
     # Raw observations keep the environment's dtype, often a quarter of the size, and the auxiliary phase reads them all
     # on one scale: that on which the policy it holds still is going to act.
@@ -315,7 +313,7 @@ def update(key: Key, step: Array, state: State, batch: Transition, hypers: Hyper
     learner, facts = learn(learn_key, state.learner, examples, hypers, network=network)
 
     def phase(learner):
-        return distil(distil_key, learner, ring, observations, hypers, network=network)
+        return distil(distil_key, learner, ring, state.observations, hypers, network=network)
 
     def wait(learner):
         zero = jnp.float32(0)
@@ -324,7 +322,7 @@ def update(key: Key, step: Array, state: State, batch: Transition, hypers: Hyper
     # The condition depends on `step` alone, so it stays a branch under a sweep; where it holds, the ring is full.
     due = (step + 1) % network.config.num_policy_updates == 0
     learner, auxiliary_facts = lax.cond(due, phase, wait, learner)
-    return State(learner, ring, observations, reward_scale), Metrics(*(*facts, *auxiliary_facts))
+    return state._replace(learner=learner, replay=ring), Metrics(*(*facts, *auxiliary_facts))
 
 
 def build(spec: Spec, config: Config) -> Algorithm:

@@ -64,12 +64,11 @@ class Config:
     clip_values: bool = True
 
     def __post_init__(self):
-        steps = self.rollout_length if self.core == "none" else 1
-        if (self.num_envs * steps) % self.num_minibatches:
-            raise ValueError(
-                f"config.num_minibatches={self.num_minibatches} does not divide"
-                f" {self.num_envs} environments × {steps} steps"
-            )
+        num, what = self.num_envs * self.rollout_length, f"{self.num_envs} environments × {self.rollout_length} steps"
+        if self.core != "none":
+            num, what = self.num_envs, f"the sequences of {self.num_envs} environments, which a core reads whole"
+        if num % self.num_minibatches:
+            raise ValueError(f"config.num_minibatches={self.num_minibatches} does not divide {what}")
 
 
 class Hypers(NamedTuple):
@@ -218,9 +217,7 @@ def init(key: Key, hypers: Hypers, *, network: ActorCritic) -> State:
 def update(key: Key, step: Array, state: State, batch: Transition, hypers: Hypers, *, network: ActorCritic):
     """Learns from one rollout `[T, B]` in several epochs.  The key is consumed."""
     hypers = actor_critic.annealed(step, hypers)._replace(penalty=state.penalty)
-    rollout, observations, reward_scale = actor_critic.normalised(
-        batch, state.observations, state.returns, hypers.discount, config=network.config
-    )
+    rollout, state = actor_critic.normalised(batch, state, hypers.discount, config=network.config)
     examples = estimate(state.learner.params, rollout, hypers, network=network)
     learner, metrics = lax.scan(
         lambda learner, key: epoch(key, learner, examples, hypers, network=network),
@@ -228,7 +225,7 @@ def update(key: Key, step: Array, state: State, batch: Transition, hypers: Hyper
         jax.random.split(key, network.config.num_epochs),
     )
     penalty = adapt(state.penalty, metrics.kl[-1].mean(), hypers)
-    return State(learner, penalty, observations, reward_scale), jax.tree.map(jnp.mean, metrics)
+    return state._replace(learner=learner, penalty=penalty), jax.tree.map(jnp.mean, metrics)
 
 
 def build(spec: Spec, config: Config) -> Algorithm:

@@ -255,12 +255,10 @@ def update(key: Key, step: Array, state: State, batch: Transition, hypers: Hyper
     """Learns from one rollout `[T, B]` in one gradient step.  The key is not used."""
     del key
     hypers = actor_critic.annealed(step, hypers)
-    rollout, observations, reward_scale = actor_critic.normalised(
-        batch, state.observations, state.returns, hypers.discount, config=network.config
-    )
+    rollout, state = actor_critic.normalised(batch, state, hypers.discount, config=network.config)
     minibatch, pending = estimate(state.learner.params, state.pending, rollout, hypers, network=network)
     learner, metrics = learn(state.learner, minibatch, hypers, network=network)
-    return State(learner, pending, observations, reward_scale), metrics
+    return state._replace(learner=learner, pending=pending), metrics
 
 
 def build(spec: Spec, config: Config) -> Algorithm:

@@ -215,12 +215,10 @@ def init(key: Key, hypers: Hypers, *, network: ActorCritic) -> State:
 def update(key: Key, step: Array, state: State, batch: Transition, hypers: Hypers, *, network: ActorCritic):
     """Learns from one rollout `[T, B]`.  The key is consumed."""
     del step
-    rollout, observations, reward_scale = actor_critic.normalised(
-        batch, state.observations, state.returns, hypers.discount, config=network.config
-    )
+    rollout, state = actor_critic.normalised(batch, state, hypers.discount, config=network.config)
     examples = actor_critic.estimate(state.learner.params, rollout, hypers, network=network)
     learner, metrics = learn(key, state.learner, examples, hypers, network=network)
-    return State(learner, observations, reward_scale), metrics
+    return state._replace(learner=learner), metrics
 
 
 def build(spec: Spec, config: Config) -> Algorithm:

@@ -98,7 +98,7 @@ def test_minibatches_keep_sequences_whole(core):
     order = [int(np.flatnonzero((row == batch.obs[..., 0].T).all(-1))[0]) for row in rows]
     first = jax.tree.leaves(batch.extras["memory"])[0][0]
     np.testing.assert_array_equal(jax.tree.leaves(dealt.recall.memory)[0].reshape(6, -1), first[np.array(order)])
-    with pytest.raises(ValueError, match=r"config\.num_minibatches=4 does not divide 6 environments × 1 steps"):
+    with pytest.raises(ValueError, match=r"config\.num_minibatches=4 does not divide the sequences of 6 environments"):
         ppo.Config(num_envs=6, core=core)
 
 

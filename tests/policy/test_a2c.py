@@ -9,12 +9,10 @@ import numpy as np
 import pytest
 import rlax
 
-from rlgen import train
 from rlgen.core import Box, Discrete, Spec, Transition
-from rlgen.envs import adapter, probes
+from rlgen.envs import probes
 from rlgen.parts import actor_critic, returns
 from rlgen.policy import a2c, ppo, reinforce
-from rlgen.sources import rollout
 
 SPECS = {"discrete": Spec(Box((3,)), Discrete(4)), "continuous": Spec(Box((3,)), Box((2,), -1.0, 1.0))}
 SHAPE = {"num_envs": 2, "rollout_length": 8, "hidden_sizes": (8,)}
@@ -177,35 +175,19 @@ def test_what_makes_no_sense_is_refused():
         a2c.build(Spec(Box((2,)), Box((2,))), a2c.Config(distribution="beta"))
 
 
-def trained(probe, num_updates, learning_rate, **config):
-    """Three learners on a probe: their likeliest actions and their values, `[3, O]`."""
-    env = adapter.make(probe)
-    config = a2c.Config(num_envs=32, rollout_length=8, hidden_sizes=(16,), **config)
-    hypers = a2c.Hypers(learning_rate=learning_rate, discount=0.5, entropy_coefficient=0.0, horizon=float(num_updates))
-    run = train.make(a2c.build(env.spec, config), rollout.build(env, num_envs=32, length=8))
-    network = actor_critic.make(env.spec, config)
-
-    @jax.jit
-    @jax.vmap
-    def learned(key):
-        state, _ = train.window(run)(key, jnp.int32(0), jnp.int32(num_updates), run.init(key, hypers), hypers)
-        actor, value = network.apply(state.algorithm.learner.params, probe.observations)
-        return actor.mode(), value
-
-    return learned(jax.random.split(jax.random.key(0), 3))
+SMALL = {"num_envs": 32, "rollout_length": 8, "hidden_sizes": (16,)}
 
 
 @pytest.mark.learning
-def test_values_and_discrete_actions_are_learned(probe):
-    action, value = trained(probe, 600, 3e-2)
-    np.testing.assert_allclose(value, np.broadcast_to(probe.values(0.5), value.shape), atol=0.1)
-    worse = probe.action_values(0.5, 1 - probe.best_actions) < probe.values(0.5)
-    assert (np.asarray(action) == probe.best_actions)[:, worse].all()
+def test_values_and_discrete_actions_are_learned(probe, trained, solved):
+    hypers = a2c.Hypers(learning_rate=3e-2, entropy_coefficient=0.0, horizon=600.0)
+    found, _ = trained(a2c, probe, a2c.Config(**SMALL), hypers, 600)
+    solved(probe, *found)
 
 
 @pytest.mark.learning
-def test_values_and_continuous_actions_are_learned():
+def test_values_and_continuous_actions_are_learned(trained, solved):
     probe = probes.continuous_action()
-    action, value = trained(probe, 500, 1e-2, optimiser="adam")
-    np.testing.assert_allclose(action, np.broadcast_to(probe.best_actions, action.shape), atol=0.1)
-    np.testing.assert_allclose(value, np.broadcast_to(probe.values(0.5), value.shape), atol=0.1)
+    hypers = a2c.Hypers(learning_rate=1e-2, entropy_coefficient=0.0, horizon=500.0)
+    found, _ = trained(a2c, probe, a2c.Config(**SMALL, optimiser="adam"), hypers, 500)
+    solved(probe, *found)

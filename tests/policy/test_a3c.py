@@ -191,13 +191,8 @@ def test_environments_that_cannot_be_shared_out_are_refused():
 
 @pytest.mark.learning
 @pytest.mark.parametrize("shared", [True, False])
-def test_the_probes_are_learned(probe, shared):
-    env = adapter.make(probe)
+def test_the_probes_are_learned(probe, trained, solved, shared):
     config = a3c.Config(num_envs=32, rollout_length=8, hidden_sizes=(16,), num_workers=4, shared_statistics=shared)
-    hypers = a3c.Hypers(learning_rate=4e-2, discount=0.5, entropy_coefficient=0.0, horizon=800.0, mean_age=1.0)
-    states = learned(lambda spec: a3c.build(spec, config), hypers, 32, 800, probe)
-    network = actor_critic.make(env.spec, config)
-    actor, value = jax.vmap(lambda params: network.apply(params, probe.observations))(states.learner.params)
-    np.testing.assert_allclose(value, np.broadcast_to(probe.values(0.5), value.shape), atol=0.15)
-    worse = probe.action_values(0.5, 1 - probe.best_actions) < probe.values(0.5)
-    assert (np.asarray(actor.logits.argmax(-1)) == probe.best_actions)[:, worse].all()
+    hypers = a3c.Hypers(learning_rate=4e-2, entropy_coefficient=0.0, horizon=800.0, mean_age=1.0)
+    found, _ = trained(a3c, probe, config, hypers, 800)
+    solved(probe, *found, atol=0.15)

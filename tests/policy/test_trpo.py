@@ -10,12 +10,10 @@ import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
 
-from rlgen import train
 from rlgen.core import Box, Discrete, Spec, Transition
-from rlgen.envs import adapter, probes
+from rlgen.envs import probes
 from rlgen.parts import actor_critic, networks, normalise, returns
 from rlgen.policy import trpo
-from rlgen.sources import rollout
 
 SPECS = {"discrete": Spec(Box((3,)), Discrete(4)), "continuous": Spec(Box((3,)), Box((2,), -1.0, 1.0))}
 PLAIN = {
@@ -265,43 +263,12 @@ def test_what_cannot_be_is_refused():
         trpo.build(Spec(Discrete(5), Discrete(2)), trpo.Config(normalise_observations=True))
 
 
-def trained(probe, num_updates):
-    """Three learners on a probe: their likeliest actions, their values, `[3, O]`, and the largest divergence."""
-    env = adapter.make(probe)
+@pytest.mark.learning
+@pytest.mark.parametrize(("kind", "num_updates"), [("discrete", 80), ("continuous", 60)])
+def test_values_and_actions_are_learned_within_the_trust_region(probe, trained, solved, kind, num_updates):
+    probe = probes.continuous_action() if kind == "continuous" else probe
     config = trpo.Config(num_envs=16, rollout_length=8, num_epochs=4, num_minibatches=4, hidden_sizes=(16,))
-    hypers = trpo.Hypers(learning_rate=2e-2, discount=0.5, damping=1e-2, max_kl=0.03)
-    run = train.make(trpo.build(env.spec, config), rollout.build(env, num_envs=16, length=8))
-    network = actor_critic.make(env.spec, config)
-
-    @jax.jit
-    @jax.vmap
-    def learned(key):
-        def body(state, step):
-            state, report = run.update(key, step, state, hypers)
-            return state, report.metrics.kl
-
-        state, kl = jax.lax.scan(body, run.init(key, hypers), jnp.arange(num_updates, dtype=jnp.int32))
-        actor, value = network.apply(state.algorithm.learner.params, probe.observations)
-        return actor.mode(), value, kl.max()
-
-    action, value, kl = learned(jax.random.split(jax.random.key(0), 3))
-    assert kl.max() <= hypers.max_kl
-    return action, value
-
-
-@pytest.mark.learning
-def test_values_and_discrete_actions_are_learned(probe):
-    action, value = trained(probe, 80)
-    np.testing.assert_allclose(value, np.broadcast_to(probe.values(0.5), value.shape), atol=0.1)
-    # An action matters only where another one earns less.
-    worse = probe.action_values(0.5, 1 - probe.best_actions) < probe.values(0.5)
-    assert worse.any()
-    assert (np.asarray(action) == probe.best_actions)[:, worse].all()
-
-
-@pytest.mark.learning
-def test_values_and_continuous_actions_are_learned():
-    probe = probes.continuous_action()
-    action, value = trained(probe, 60)
-    np.testing.assert_allclose(action, np.broadcast_to(probe.best_actions, action.shape), atol=0.1)
-    np.testing.assert_allclose(value, np.broadcast_to(probe.values(0.5), value.shape), atol=0.1)
+    hypers = trpo.Hypers(learning_rate=2e-2, damping=1e-2, max_kl=0.03)
+    found, metrics = trained(trpo, probe, config, hypers, num_updates)
+    solved(probe, *found)
+    assert metrics.kl.max() <= hypers.max_kl
