@@ -60,25 +60,18 @@ ROWS = (
             ),
         )
     ),
-    Experiment(
-        name="tabular/monte_carlo/RandomWalk19",
-        algorithm=monte_carlo,
-        task=PredictionTask(own(tables.random_walk)),
-        config=monte_carlo.Config(),
-        hypers=monte_carlo.Hypers(),
-        steps=512_000,
-        target=Target(0.05, "set by this project for about 5 000 episodes", "min"),
-        tiny={"rollout_length": 128},
-    ),
-    Experiment(
-        name="tabular/monte_carlo/RandomWalk19-every-visit",
-        algorithm=monte_carlo,
-        task=PredictionTask(own(tables.random_walk)),
-        config=monte_carlo.Config(visits="every"),
-        hypers=monte_carlo.Hypers(),
-        steps=512_000,
-        target=Target(0.05, "set by this project for about 5 000 episodes", "min"),
-        tiny={"rollout_length": 128},
+    *(
+        Experiment(
+            name=f"tabular/monte_carlo/RandomWalk19{ending}",
+            algorithm=monte_carlo,
+            task=PredictionTask(own(tables.random_walk)),
+            config=config,
+            hypers=monte_carlo.Hypers(),
+            steps=512_000,
+            target=Target(0.05, "set by this project for about 5 000 episodes", "min"),
+            tiny={"rollout_length": 128},
+        )
+        for ending, config in (("", monte_carlo.Config()), ("-every-visit", monte_carlo.Config(visits="every")))
     ),
     *(
         Experiment(
