@@ -67,11 +67,12 @@ def alternate(
 
 
 def summarise(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Median of every number, and the range of the speed."""
+    """Median of every number, the range of the speed, and the returns of all seeds, which repeats share."""
     keys = [key for key, value in runs[0].items() if isinstance(value, int | float)]
     medians: dict[str, Any] = {key: statistics.median(run[key] for run in runs) for key in keys}
     speeds = [run["steps_per_second"] for run in runs]
-    return {**medians, "repeats": len(runs), "range": [min(speeds), max(speeds)], "jax": runs[0].get("jax")}
+    kept = {key: runs[0][key] for key in ("final_returns", "jax") if key in runs[0]}
+    return {**medians, "repeats": len(runs), "range": [min(speeds), max(speeds)], **kept}
 
 
 def higher_is_better(summary: Mapping[str, Any]) -> bool:

@@ -36,20 +36,36 @@ _DQN = (
 )
 
 
-def _row(algorithm: str, experiment: str, work: str, seeds: int, steps: int) -> Row:
-    """A row at purejaxrl's own defaults but for the budget, which is cut so that many repeats fit into an hour."""
+_PIXELS = "PPO Breakout-MinAtar, 64 environments × 128 steps, 4 epochs × 8 minibatches, 64-64 ReLU"
+
+
+def _row(algorithm: str, experiment: str, work: str, seeds: int, steps: int, **peer: Any) -> Row:
+    """A row at purejaxrl's own defaults but for the budget, which is cut so that many repeats fit into an hour.
+
+    Args:
+        algorithm: of purejaxrl.
+        experiment: of the catalogue.
+        work: what both sides do.
+        seeds: of both.
+        steps: of each seed.
+        **peer: further settings of purejaxrl.
+    """
+    task = experiment.split("/")[-1].split("-")[0].lower()
     return Row(
-        name=f"{algorithm}_cartpole_{seeds}_seed{'s' if seeds > 1 else ''}",
+        name=f"{algorithm}_{task}_{seeds}_seed{'s' if seeds > 1 else ''}",
         experiment=experiment,
         options={"seeds": seeds, "steps": steps},
-        peer=(algorithm, {"seeds": seeds, "TOTAL_TIMESTEPS": steps}),
+        peer=(algorithm, {"seeds": seeds, "TOTAL_TIMESTEPS": steps, **peer}),
         work=f"{work}, {steps:,} steps a seed, {seeds} seed{'s' if seeds > 1 else ''}",
     )
 
 
+_MINATAR = {"ENV_NAME": "Breakout-MinAtar", "NUM_ENVS": 64, "NUM_MINIBATCHES": 8, "LR": 5e-3, "ACTIVATION": "relu"}
+
 ROWS = (
     _row("ppo", "policy/ppo/CartPole-v1", _PPO, 1, 500_000),
     _row("ppo", "policy/ppo/CartPole-v1", _PPO, 16, 200_000),
+    _row("ppo", "policy/ppo/Breakout-MinAtar", _PIXELS, 4, 1_000_000, **_MINATAR),
     _row("dqn", "value/dqn/CartPole-v1", _DQN, 1, 200_000),
     _row("dqn", "value/dqn/CartPole-v1", _DQN, 16, 100_000),
 )

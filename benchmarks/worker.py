@@ -55,12 +55,14 @@ def measure(row: Experiment, bound: Bound, seeds: int, devices: int) -> dict[str
     state, _ = compiled(data, keys, jnp.int32(0), jnp.int32(tail), state, hypers)
     state, report = jax.block_until_ready(compiled(data, keys, jnp.int32(tail), jnp.int32(stop), state, hypers))
     run_seconds = time.perf_counter() - start
+    returns = np.asarray(row.task.curve(report), float)
     return {
         "lower_seconds": lower_seconds,
         "compile_seconds": compile_seconds,
         "run_seconds": run_seconds,
         "steps_per_second": seeds * bound.num_updates * bound.steps_per_update / run_seconds,
-        "final_return": float(np.median(row.task.curve(report))),
+        "final_return": float(np.median(returns)),
+        "final_returns": returns.ravel().tolist(),
         "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         "temporary_mb": memory.temp_size_in_bytes / 2**20 if memory else None,
         "jax": jax.__version__,

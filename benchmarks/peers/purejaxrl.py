@@ -101,6 +101,7 @@ def main(checkout, name, options):
                 "run_seconds": run_seconds,
                 "steps_per_second": seeds * config["TOTAL_TIMESTEPS"] / run_seconds,
                 "final_return": float(jnp.median(result)),
+                "final_returns": jnp.atleast_1d(result).tolist(),
                 "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
                 "jax": jax.__version__,
             }
