@@ -43,17 +43,22 @@ HYPERS: dict[str, Interval] = {
     "exploration": NOT_NEGATIVE,
     "exploration_fraction": Interval(0, 1, open_low=True),
     "gae_lambda": SHARE,
+    "highest_return": REAL,
     "horizon": POSITIVE,
+    "importance_start": SHARE,
     "initial_value": REAL,
     "learning_rate": NOT_NEGATIVE,
     "learning_rate_end": NOT_NEGATIVE,
+    "lowest_return": REAL,
     "mean_age": NOT_NEGATIVE,
     "max_grad_norm": POSITIVE,
     "max_kl": POSITIVE,
     "num_steps": Interval(1),
     "penalty": NOT_NEGATIVE,
+    "priority_exponent": NOT_NEGATIVE,
     "prior_mean": REAL,
     "prior_weight": POSITIVE,
+    "reward_scale": POSITIVE,
     "rho_bar": POSITIVE,
     "step_exponent": NOT_NEGATIVE,
     "step_size": SHARE,
@@ -62,6 +67,8 @@ HYPERS: dict[str, Interval] = {
     "trace_decay": SHARE,
     "value_coefficient": NOT_NEGATIVE,
 }
+
+ASCENDING = (("lowest_return", "highest_return"),)
 
 SMALLEST: dict[str, int] = {
     "num_episodes": 0,
@@ -77,11 +84,15 @@ def check_hypers(hypers: Any) -> None:
         hypers: NamedTuple of numbers.
 
     Raises:
-        ValueError: naming the leaf, its value and the interval that it must lie in.
+        ValueError: naming the leaf, its value and the interval that it must lie in, or two that must not meet.
     """
     for name, value in hypers._asdict().items():
         if value not in HYPERS[name]:
             raise ValueError(f"hypers.{name}={value:g} is impossible: it must lie in {HYPERS[name]}")
+    for low, high in ASCENDING:
+        if low in hypers._fields and getattr(hypers, low) >= getattr(hypers, high):
+            lower, higher = getattr(hypers, low), getattr(hypers, high)
+            raise ValueError(f"hypers.{low}={lower:g} is impossible: it must be below hypers.{high}={higher:g}")
 
 
 def check_config(config: Any) -> None:

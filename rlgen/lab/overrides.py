@@ -34,7 +34,8 @@ def apply(
         `(experiment, axes)`: the changed row, and values by name of a hyperparameter.
 
     Raises:
-        UsageError: if a name is unknown or given twice, or a value is missing, of the wrong type or impossible.
+        UsageError: if a name is unknown or given twice, a value is missing, of the wrong type or impossible, or a
+            switch of the config leaves what is set without effect.
     """
     kinds = _kinds(experiment)
     values: dict[str, Any] = {}
@@ -52,6 +53,9 @@ def apply(
             raise UsageError(f"{name} is given twice")
         axes[name] = _axis(name, value)
     experiment = _replace(experiment, values)
+    reasons = getattr(experiment.config, "idle", {})
+    for name in (name for name in (*values, *axes) if name.removeprefix(HYPERS) in reasons):
+        raise UsageError(f"{name} has no effect with {reasons[name.removeprefix(HYPERS)]}")
     for name, axis in axes.items():
         for value in axis:
             _checked(bounds.check_hypers, experiment.hypers._replace(**{name.removeprefix(HYPERS): value}))

@@ -94,3 +94,22 @@ def test_the_grid_of_every_row_is_possible(row):
 def test_refuses(settings, grid, message):
     with pytest.raises(UsageError, match=re.escape(message)):
         overrides.apply(PPO, settings, grid)
+
+
+@pytest.mark.parametrize(
+    ("settings", "grid", "message"),
+    [
+        (["hypers.priority_exponent=0.6"], [], "hypers.priority_exponent has no effect with config.replay='uniform'"),
+        ([], ["hypers.lowest_return=-1,-2"], "hypers.lowest_return has no effect with config.head='expected'"),
+        (
+            ["config.head=categorical", "hypers.lowest_return=10"],
+            [],
+            "hypers.lowest_return=10 is impossible: it must be below hypers.highest_return=10",
+        ),
+    ],
+)
+def test_refuses_what_a_switch_leaves_out(settings, grid, message):
+    with pytest.raises(UsageError, match=re.escape(message)):
+        overrides.apply(DQN, settings, grid)
+    changed, _ = overrides.apply(DQN, ["config.head=categorical", "hypers.lowest_return=-1"], [])
+    assert changed.hypers.lowest_return == -1
