@@ -7,11 +7,13 @@ place; an index kept in the state would become one index a seed and a scatter ov
 Shape legend: `R` rows of the ring, `T` rows added at a time, `B` environments, `M` examples sampled.
 """
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from rlgen.core import Array, Key, Tree
+from rlgen.core import Array, Key, Transition, Tree
 
 
 def init(example: Tree, *, capacity: int, num_envs: int, num_rows: int) -> Tree:
@@ -60,8 +62,14 @@ def filled(storage: Tree, step: Array, num_rows: int) -> Array:
     return jnp.minimum(step + 1, ring_rows // num_rows) * num_rows
 
 
-def sample(key: Key, storage: Tree, rows: Array, batch_size: int) -> Tree:
-    """Draws transitions with replacement and equal chance.
+def newest(storage: Tree, step: Array, num_rows: int) -> Array:
+    """The row that the write of update `step` filled last, scalar int32."""
+    ring_rows = jax.tree.leaves(storage)[0].shape[0]
+    return (step % (ring_rows // num_rows)) * num_rows + num_rows - 1
+
+
+def draw(key: Key, storage: Tree, rows: Array, batch_size: int) -> Array:
+    """Draws slots with replacement and equal chance.
 
     Args:
         key: consumed.
@@ -70,12 +78,61 @@ def sample(key: Key, storage: Tree, rows: Array, batch_size: int) -> Tree:
         batch_size: `M`.
 
     Returns:
-        Leaves `[M, ...]`.
+        Slots, row times `B` plus environment, `[M]` int32.
     """
     num_envs = jax.tree.leaves(storage)[0].shape[1]
-    index = jax.random.randint(key, (batch_size,), 0, rows * num_envs)
+    return jax.random.randint(key, (batch_size,), 0, rows * num_envs)
+
+
+def take(storage: Tree, index: Array) -> Tree:
+    """Reads slots `[*N]`: leaves `[*N, ...]`."""
 
     def pick(leaf):
         return leaf.reshape(-1, *leaf.shape[2:]).at[index].get(mode="promise_in_bounds")
 
     return jax.tree.map(pick, storage)
+
+
+class Steps(NamedTuple):
+    """What several steps in a row came to."""
+
+    obs: Tree  # [M, *observation], before the first
+    action: Tree  # [M, *action], the first
+    reward: Array  # [M], discounted sum
+    discount: Array  # [M], of the value of `next_obs`; 0 where it terminated
+    next_obs: Tree  # [M, *observation], after the last
+
+
+def multi_step(storage: Transition, index: Array, last_row: Array, discount: Array | float, num_steps: int) -> Steps:
+    """Adds up rewards from some slots on.
+
+    The sum ends early with an episode, terminated or truncated, and at the newest row, behind which the ring's oldest
+    lies; from there on it is left to the value of what was observed then.
+
+    Args:
+        storage: leaves `[R, B, ...]`.
+        index: slots of the first steps, `[M]`.
+        last_row: the newest row.
+        discount: `γ`.
+        num_steps: steps at most.
+
+    Returns:
+        Leaves `[M, ...]`.
+    """
+    num_rows, num_envs = storage.reward.shape
+    rows = (index[:, None] // num_envs + jnp.arange(num_steps)) % num_rows
+    slots = rows * num_envs + index[:, None] % num_envs  # [M, num_steps]
+    reward, terminated, truncated = (
+        take(leaf, slots) for leaf in (storage.reward, storage.terminated, storage.truncated)
+    )
+    ends = terminated | truncated | (rows == last_row)
+    before = jnp.cumsum(ends, axis=1) - ends  # ends that lie behind
+    counted = before == 0
+    powers = jnp.asarray(discount) ** jnp.arange(num_steps)
+    last = counted.sum(axis=1, keepdims=True) - 1
+    final = jnp.take_along_axis(slots, last, axis=1)[:, 0]
+    ended = jnp.take_along_axis(terminated, last, axis=1)[:, 0]
+    onward = jnp.where(ended, 0.0, discount * powers[last[:, 0]])
+    obs, action = take((storage.obs, storage.action), index)
+    total = jnp.sum(powers * reward, axis=1, where=counted)
+    return Steps(obs, action, total, onward, take(storage.next_obs, final))

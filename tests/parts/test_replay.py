@@ -10,6 +10,7 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rlgen.core import Transition
 from rlgen.parts import replay
 
 add = jax.jit(replay.add)
@@ -62,12 +63,52 @@ def test_sampling_is_uniform_over_what_is_filled():
     for step in range(2):
         storage = add(storage, jnp.int32(step), rows_of(step, 2, 2))
     rows = replay.filled(storage, jnp.int32(1), 2)
-    drawn = jax.jit(replay.sample, static_argnums=3)(jax.random.key(0), storage, rows, 8000)
+    drawn = replay.take(storage, replay.draw(jax.random.key(0), storage, rows, 8000))
     np.testing.assert_array_equal(drawn["vector"][:, 0], drawn["scalar"])
     np.testing.assert_array_equal(drawn["vector"][:, 1], -drawn["scalar"])
     numbers, counts = np.unique(drawn["scalar"], return_counts=True)
     assert numbers.tolist() == list(range(1, 9))
     assert scipy.stats.chisquare(counts).pvalue > 0.01
+
+
+def summed(history, newest, slot, discount, num_steps):
+    """What several steps come to, read off the history of one environment, newest last."""
+    at = next(i for i, step in enumerate(history) if step["slot"] == slot)
+    total, power = 0.0, 1.0
+    for step in history[at : at + num_steps]:
+        total, power = total + power * step["reward"], power * discount
+        if step["terminated"] or step["truncated"] or step["row"] == newest:
+            break
+    return total, 0.0 if step["terminated"] else power, step["next_obs"]
+
+
+@pytest.mark.parametrize("num_steps", [1, 3, 6])
+def test_several_steps_end_with_the_episode_and_at_the_seam(num_steps):
+    num_rows, num_envs, num_adds = 8, 2, 13  # the ring is over-written, and the newest row is in its middle
+    rng = np.random.default_rng(0)
+    example = Transition(*(jnp.float32(0),) * 4, jnp.bool_(False), jnp.bool_(False), {})
+    storage = replay.init(example, capacity=num_rows * num_envs, num_envs=num_envs, num_rows=1)
+    histories = [collections.deque(maxlen=num_rows) for _ in range(num_envs)]
+    for step in range(num_adds):
+        obs, action, reward, next_obs = rng.normal(size=(4, 1, num_envs)).astype(np.float32)
+        ends = rng.random((2, 1, num_envs)) < 0.2
+        batch = Transition(obs, action, reward, next_obs, ends[0], ends[1] & ~ends[0], {})
+        storage = add(storage, jnp.int32(step), batch)
+        row = step % num_rows
+        for env, history in enumerate(histories):
+            one = {name: getattr(batch, name)[0, env] for name in ("reward", "terminated", "truncated", "next_obs")}
+            history.append({**one, "row": row, "slot": row * num_envs + env})
+    newest = replay.newest(storage, jnp.int32(num_adds - 1), 1)
+    assert int(newest) == (num_adds - 1) % num_rows
+    slots = jnp.arange(num_rows * num_envs)
+    got = jax.jit(replay.multi_step, static_argnums=4)(storage, slots, newest, 0.5, num_steps)
+    expected = [summed(list(histories[slot % num_envs]), newest, slot, 0.5, num_steps) for slot in range(16)]
+    for ours, theirs in zip((got.reward, got.discount, got.next_obs), zip(*expected, strict=True), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=1e-7)
+    np.testing.assert_array_equal(got.obs, storage.obs.ravel())
+    np.testing.assert_array_equal(got.action, storage.action.ravel())
+    cut = len({float(discount) for discount in got.discount})
+    assert cut >= min(num_steps, 3) + 1  # some windows were whole, some short, some terminated
 
 
 def index_ranks(step_axis):
