@@ -28,6 +28,17 @@ def adam(learning_rate: Array | float, *, max_grad_norm: Array | float | None = 
     return optax.flatten(step)
 
 
+def rmsprop(learning_rate: Array | float, *, max_grad_norm: Array | float) -> Any:
+    """RMSProp as asynchronous methods use it (arXiv:1602.01783), its epsilon under the root, behind a clip of the norm.
+
+    Its moments are one vector, as those of `adam`.
+    """
+    # optax says float and takes tracers.
+    clip = optax.clip_by_global_norm(max_grad_norm)  # pyright: ignore[reportArgumentType]
+    step = optax.rmsprop(learning_rate, decay=0.99, eps=1e-5, eps_in_sqrt=True, initial_scale=1.0)
+    return optax.flatten(optax.chain(clip, step))
+
+
 def descend(
     loss: Callable[..., tuple[Array, Any]],
     optimiser: optax.GradientTransformation,

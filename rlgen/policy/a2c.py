@@ -12,8 +12,6 @@ import dataclasses
 import functools
 from typing import Any, NamedTuple
 
-import optax
-
 from rlgen.core import Algorithm, Array, Key, Spec, Transition, Tree
 from rlgen.parts import actor_critic, losses, optim
 from rlgen.parts.actor_critic import ActorCritic, Examples, policy
@@ -100,10 +98,7 @@ def optimiser(hypers: Any, *, config: Config) -> Any:
     """
     if config.optimiser == "adam":
         return optim.adam(hypers.learning_rate, max_grad_norm=hypers.max_grad_norm, eps=1e-5)
-    # optax says float and takes tracers.
-    learning_rate, max_grad_norm = hypers.learning_rate, hypers.max_grad_norm
-    rmsprop = optax.rmsprop(learning_rate, decay=0.99, eps=1e-5, eps_in_sqrt=True, initial_scale=1.0)
-    return optax.flatten(optax.chain(optax.clip_by_global_norm(max_grad_norm), rmsprop))
+    return optim.rmsprop(hypers.learning_rate, max_grad_norm=hypers.max_grad_norm)
 
 
 def loss(params: Tree, minibatch: Examples, hypers: Any, *, network: ActorCritic) -> tuple[Array, Metrics]:

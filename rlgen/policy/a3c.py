@@ -1,30 +1,26 @@
 """Asynchronous advantage actor-critic, arXiv:1602.01783, with the asynchrony as data.
 
-Each of `K` workers acts, and takes gradients, with a snapshot of the parameters that is its own.  It adds up the
-gradients of its rollouts until its turn comes, then hands them over and takes a new snapshot.  In the paper threads
-race for those turns; here they are drawn from the run's key, each worker's at every update with chance
-`1 / (1 + mean_age)`, so that a run can be repeated.  A snapshot is on the average `mean_age` updates old: at 0 all wait
-for each other, which is A2C, and at `K − 1` one worker at a time hands over.
+Each of `K` workers acts, and takes gradients, with a snapshot of the parameters that is its own, until its turn comes
+to hand over what it added up (`rlgen.parts.asynchrony`).  A snapshot is on the average `mean_age` updates old: at 0 all
+wait for each other, which is A2C, and at `K − 1` one worker at a time hands over.
 
 The optimiser's statistics are shared by all workers, which the paper found to be the most robust, or each worker's own.
-Gradients that arrive in one update take one step together, divided by `K`, or the mean of their own steps, so that a
-learning rate means the same whatever the age.  The other departures are those of `rlgen.policy.a2c`, whose loss and
-optimisers these are.
+The other departures are those of `rlgen.policy.a2c`, whose loss and optimisers these are.
 
 Shape legend: `T` rollout length, `B` environments, `K` workers, `N` any batch shape.
 """
 
 import dataclasses
 import functools
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from rlgen.core import Algorithm, Array, Key, Policy, Spec, Transition, Tree
-from rlgen.parts import actor_critic
+from rlgen.parts import actor_critic, asynchrony
 from rlgen.parts.actor_critic import ActorCritic
+from rlgen.parts.asynchrony import Workers
 from rlgen.policy import a2c
 from rlgen.policy.a2c import Learner
 
@@ -59,14 +55,6 @@ class Hypers(NamedTuple):
     entropy_coefficient: float = 0.01
     max_grad_norm: float = 0.5
     mean_age: float = 7.0  # of a snapshot, in updates
-
-
-class Workers(NamedTuple):
-    """What the workers have to themselves."""
-
-    params: Tree  # [K, *parameter], the snapshots
-    gradient: Tree  # [K, *parameter], added up since they were taken
-    age: Array  # [K] int32, updates since then
 
 
 class State(NamedTuple):
@@ -104,28 +92,6 @@ def gradient(params: Tree, rollout: Transition, hypers: Hypers, *, network: Acto
     return jax.grad(a2c.loss, has_aux=True)(params, examples, hypers, network=network)
 
 
-def apart(tree: Tree, num_workers: int, axis: int) -> Tree:
-    """Gives each worker its environments: an axis of `B` becomes `B / K`, and `[K]` goes in front."""
-
-    def split(leaf):
-        shape = (*leaf.shape[:axis], num_workers, -1, *leaf.shape[axis + 1 :])
-        return jnp.moveaxis(leaf.reshape(shape), axis, 0)
-
-    return jax.tree.map(split, tree)
-
-
-def together(function: Any, num_workers: int) -> Any:
-    """Maps a function over workers; that of a single one is run as it is, without a loop."""
-    if num_workers > 1:
-        return jax.vmap(function)
-
-    def alone(*args):
-        first = function(*jax.tree.map(lambda leaf: leaf[0], args))
-        return jax.tree.map(lambda leaf: leaf[None], first)
-
-    return alone
-
-
 def learn(
     arrived: Array, learner: Learner, workers: Workers, gradients: Tree, hypers: Hypers, *, config: Config
 ) -> tuple[Learner, Workers]:
@@ -142,27 +108,15 @@ def learn(
     Returns:
         `(learner, workers)`.
     """
-    optimiser = a2c.optimiser(hypers, config=config)
-    total = jax.tree.map(jnp.add, workers.gradient, gradients)
-
-    def chosen(of_arrived: Tree, of_others: Tree) -> Tree:
-        return jax.tree.map(lambda new, old: jax.vmap(jnp.where)(arrived, new, old), of_arrived, of_others)
-
-    nothing = jax.tree.map(jnp.zeros_like, total)
-    if config.shared_statistics:
-        mean = jax.tree.map(lambda leaf: leaf.mean(0), chosen(total, nothing))
-        updates, opt_state = optimiser.update(mean, learner.opt_state, learner.params)
-        moved = Learner(optax.apply_updates(learner.params, updates), opt_state)
-        # Where nobody arrived the statistics must not decay.
-        learner = jax.tree.map(functools.partial(jnp.where, arrived.any()), moved, learner)
-    else:
-        updates, opt_state = jax.vmap(optimiser.update, in_axes=(0, 0, None))(total, learner.opt_state, learner.params)
-        num = jnp.maximum(arrived.sum(), 1)
-        mean = jax.tree.map(lambda leaf: leaf.sum(0) / num, chosen(updates, nothing))
-        learner = Learner(optax.apply_updates(learner.params, mean), chosen(opt_state, learner.opt_state))
-    copies = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (config.num_workers, *leaf.shape)), learner.params)
-    age = jnp.where(arrived, 0, workers.age + 1)
-    return learner, Workers(chosen(copies, workers.params), chosen(nothing, total), age)
+    params, opt_state, workers = asynchrony.hand_over(
+        arrived,
+        *learner,
+        workers,
+        gradients,
+        optimiser=a2c.optimiser(hypers, config=config),
+        shared_statistics=config.shared_statistics,
+    )
+    return Learner(params, opt_state), workers
 
 
 def init(key: Key, hypers: Hypers, *, network: ActorCritic) -> State:
@@ -170,11 +124,10 @@ def init(key: Key, hypers: Hypers, *, network: ActorCritic) -> State:
     config = network.config
     params = actor_critic.initial_params(key, network)
     opt_state = a2c.optimiser(hypers, config=config).init(params)
-    copy = functools.partial(jax.tree.map, lambda leaf: jnp.repeat(leaf[None], config.num_workers, axis=0))
-    copies = copy(params)
-    workers = Workers(copies, jax.tree.map(jnp.zeros_like, copies), jnp.zeros(config.num_workers, jnp.int32))
-    learner = Learner(params, opt_state if config.shared_statistics else copy(opt_state))
-    return State(learner, workers, *actor_critic.initial_scales(network))
+    if not config.shared_statistics:
+        opt_state = asynchrony.copies(opt_state, config.num_workers)
+    workers = asynchrony.start(params, config.num_workers)
+    return State(Learner(params, opt_state), workers, *actor_critic.initial_scales(network))
 
 
 def update(key: Key, step: Array, state: State, batch: Transition, hypers: Hypers, *, network: ActorCritic):
@@ -182,9 +135,9 @@ def update(key: Key, step: Array, state: State, batch: Transition, hypers: Hyper
     config = network.config
     hypers = actor_critic.annealed(step, hypers)
     rollout, state = actor_critic.normalised(batch, state, hypers.discount, config=config)
-    of_each = together(functools.partial(gradient, hypers=hypers, network=network), config.num_workers)
-    gradients, metrics = of_each(state.workers.params, apart(rollout, config.num_workers, 1))
-    arrived = jax.random.bernoulli(key, 1 / (1 + hypers.mean_age), (config.num_workers,))
+    of_each = asynchrony.together(functools.partial(gradient, hypers=hypers, network=network), config.num_workers)
+    gradients, metrics = of_each(state.workers.params, asynchrony.apart(rollout, config.num_workers, 1))
+    arrived = asynchrony.turns(key, hypers.mean_age, config.num_workers)
     learner, workers = learn(arrived, state.learner, state.workers, gradients, hypers, config=config)
     means = jax.tree.map(jnp.mean, metrics)._asdict()
     age = state.workers.age.astype(jnp.float32).mean()
@@ -193,15 +146,13 @@ def update(key: Key, step: Array, state: State, batch: Transition, hypers: Hyper
 
 def act(key: Key, obs: Tree, memory: Tree, *, state: State, network: ActorCritic):
     """Lets workers `0 … K − 1` sample actions for `B / K` of `B` environments each.  The key is consumed."""
-    num_workers = network.config.num_workers
 
     def of_one(key: Key, params: Tree, obs: Tree, memory: Tree):
         own = state._replace(learner=state.learner._replace(params=params))
         return actor_critic.act(key, obs, memory, state=own, network=network, explore=True)
 
-    keys = jax.random.split(key, num_workers) if num_workers > 1 else key[None]
-    parts = together(of_one, num_workers)(keys, state.workers.params, *apart((obs, memory), num_workers, 0))
-    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), parts)
+    num_workers = network.config.num_workers
+    return asynchrony.act(key, obs, memory, state.workers.params, function=of_one, num_workers=num_workers)
 
 
 def policy(step: Array, state: State, hypers: Hypers, *, explore: bool, network: ActorCritic) -> Policy:

@@ -12,7 +12,7 @@ import pytest
 from rlgen import train
 from rlgen.core import Box, Discrete, Spec, Transition
 from rlgen.envs import adapter, probes
-from rlgen.parts import actor_critic
+from rlgen.parts import actor_critic, asynchrony
 from rlgen.policy import a2c, a3c
 from rlgen.sources import rollout
 
@@ -110,7 +110,7 @@ def test_workers_without_age_take_the_mean_gradient():
         updates, opt_state = a2c.optimiser(SYNCHRONOUS, config=network.config).update(grads, learner.opt_state)
         return a2c.Learner(optax.apply_updates(learner.params, updates), opt_state)
 
-    expected = synchronous(state.learner, a3c.apart(batch, 2, 1))
+    expected = synchronous(state.learner, asynchrony.apart(batch, 2, 1))
     close(after.learner, expected, rtol=1e-5)
     equal(after.workers.params, jax.tree.map(lambda leaf: np.stack([leaf] * 2), after.learner.params))
     assert not after.workers.age.any() and not any(leaf.any() for leaf in jax.tree.leaves(after.workers.gradient))
@@ -127,7 +127,7 @@ def test_turns_and_snapshots_by_hand(shared):
     network, state, batch, _ = begun(num_workers=2, shared_statistics=shared)
     config, optimiser = network.config, a2c.optimiser(HYPERS, config=network.config)
     gradients, _ = jax.vmap(functools.partial(a3c.gradient, hypers=HYPERS, network=network))(
-        state.workers.params, a3c.apart(batch, 2, 1)
+        state.workers.params, asynchrony.apart(batch, 2, 1)
     )
     rule = jax.jit(functools.partial(a3c.learn, config=config))
     learner, workers = rule(jnp.array([False, True]), state.learner, state.workers, gradients, HYPERS)
