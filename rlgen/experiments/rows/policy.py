@@ -56,7 +56,9 @@ ROWS = (
         algorithm=trpo,
         task=gymnax_task("Pendulum-v1"),
         config=trpo.Config(rollout_length=1_024, num_epochs=15, num_minibatches=16),
-        hypers=trpo.Hypers(discount=0.9),
+        # Chosen by `rlgen sweep policy/trpo/Pendulum-v1 --seeds 4 --seed 100 --grid hypers.max_kl=0.01,0.02,0.04
+        # --grid hypers.discount=0.9,0.95 --grid hypers.gae_lambda=0.9,0.95`.
+        hypers=trpo.Hypers(max_kl=0.02, discount=0.95, gae_lambda=0.9),
         steps=100_000,
         target=Target(-175.0, f"{ZOO}: −174.6"),
         tiny=_TINY_TRPO,
@@ -155,7 +157,9 @@ ROWS = (
             normalise_observations=True,
             normalise_rewards=True,
         ),
-        hypers=a2c.Hypers(learning_rate=2e-3, discount=0.9, gae_lambda=0.9, entropy_coefficient=1e-3),
+        # Chosen by `rlgen sweep policy/a2c/Pendulum-v1 --seeds 8 --seed 100 --grid hypers.learning_rate=1e-3,2e-3,4e-3
+        # --grid hypers.discount=0.9,0.95 --grid hypers.gae_lambda=0.8,0.9,0.95`.
+        hypers=a2c.Hypers(learning_rate=1e-3, discount=0.95, gae_lambda=0.9, entropy_coefficient=1e-3),
         steps=1_000_000,
         target=Target(-165.0, f"{ZOO}: −163.0"),
         tiny=_TINY_A2C,
