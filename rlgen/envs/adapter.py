@@ -91,17 +91,25 @@ def make(environment: str | GymnaxEnvironment, **overrides: Any) -> Environment:
 
     Args:
         environment: the name of a registered gymnax environment, or an instance.
-        **overrides: fields of the environment's parameters, such as `max_steps_in_episode=200`.
+        **overrides: fields of the environment's parameters, such as `max_steps_in_episode=200`, or, where the
+            environment is registered, what it is made with, such as DeepSea's `size=10`.
 
     Returns:
         The environment as pure functions.
 
     Raises:
         ValueError: if gymnax does not know the name.
+        TypeError: if the environment knows nothing of an override.
     """
     # gymnax computes some of these with jax; inside a trace they must still be numbers.
     with jax.ensure_compile_time_eval():
         native = gymnax.make(environment)[0] if isinstance(environment, str) else environment
+        fields = {field.name for field in dataclasses.fields(native.default_params)}
+        arguments = {name: overrides.pop(name) for name in overrides.keys() - fields}
+        if arguments and isinstance(environment, str):
+            native = gymnax.make(environment, **arguments)[0]
+        elif arguments:
+            raise TypeError(f"{native.name} has no parameter {', '.join(sorted(arguments))}")
         params = dataclasses.replace(native.default_params, **overrides)
         spec = Spec(space_of(native.observation_space(params)), space_of(native.action_space(params)))
     return Environment(

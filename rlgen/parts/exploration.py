@@ -6,6 +6,8 @@ bound is Auer, Cesa-Bianchi and Fischer 2002, doi:10.1023/A:1013689704352.
 Shape legend: `N` any batch shape, `A` actions.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -17,6 +19,12 @@ _ABSENT = -1e30  # value of an action that a state does not have; finite, so tha
 def linear(start: Array | float, end: Array | float, fraction: Array | float) -> Array:
     """Goes in a straight line from `start` to `end` as `fraction` goes from 0 to 1, and stays there."""
     return start + (end - start) * jnp.clip(fraction, 0.0, 1.0)
+
+
+def falling(step: Array, hypers: Any) -> Array:
+    """Lets epsilon fall from `epsilon_start` to `epsilon_end` within `exploration_fraction` of the `horizon`."""
+    fraction = step / (hypers.exploration_fraction * hypers.horizon)
+    return linear(hypers.epsilon_start, hypers.epsilon_end, fraction)
 
 
 def greedy(key: Key, q_values: Array) -> Array:

@@ -33,12 +33,14 @@ class MLP(nn.Module):
         activation: name in `ACTIVATIONS`.
         num_axes: how many trailing axes of the input are one observation.
         initialiser: name in `INITIALISERS`; orthogonal weights have a gain of √2.
+        layer_norm: whether features are normalised (arXiv:1607.06450) before each activation.
     """
 
     hidden_sizes: Sequence[int]
     activation: str = "tanh"
     num_axes: int = 1
     initialiser: str = "orthogonal"
+    layer_norm: bool = False
 
     @nn.compact
     def __call__(self, inputs: Array) -> Array:
@@ -46,6 +48,7 @@ class MLP(nn.Module):
         hidden = inputs.reshape(*inputs.shape[: inputs.ndim - self.num_axes], -1)
         for size in self.hidden_sizes:
             hidden = nn.Dense(size, kernel_init=INITIALISERS[self.initialiser](math.sqrt(2)))(hidden)
+            hidden = nn.LayerNorm()(hidden) if self.layer_norm else hidden
             hidden = ACTIVATIONS[self.activation](hidden)
         return hidden
 
@@ -97,20 +100,23 @@ class CNN(nn.Module):
         activation: name in `ACTIVATIONS`.
         num_filters: filters of the convolution.
         initialiser: name in `INITIALISERS`.
+        layer_norm: as in `MLP`; after the convolution over the filters at each place.
     """
 
     hidden_sizes: Sequence[int] = (128,)
     activation: str = "relu"
     num_filters: int = 16
     initialiser: str = "orthogonal"
+    layer_norm: bool = False
 
     @nn.compact
     def __call__(self, inputs: Array) -> Array:
         """Maps `[*N, height, width, channels]` to `[*N, hidden_sizes[-1]]`."""
         init = INITIALISERS[self.initialiser](math.sqrt(2))
         hidden = Conv(self.num_filters, kernel_init=init)(inputs)
+        hidden = nn.LayerNorm()(hidden) if self.layer_norm else hidden
         hidden = ACTIVATIONS[self.activation](hidden)
-        return MLP(self.hidden_sizes, self.activation, num_axes=3, initialiser=self.initialiser)(hidden)
+        return MLP(self.hidden_sizes, self.activation, 3, self.initialiser, self.layer_norm)(hidden)
 
 
 def apply(network: nn.Module, params: Tree, *inputs: Any, method: str | None = None) -> Any:
@@ -146,7 +152,12 @@ def initial_memory(core: str, size: int, batch_shape: tuple[int, ...]) -> Tree:
 
 
 def torso(
-    kind: str, hidden_sizes: Sequence[int], activation: str, space: Space, initialiser: str = "orthogonal"
+    kind: str,
+    hidden_sizes: Sequence[int],
+    activation: str,
+    space: Space,
+    initialiser: str = "orthogonal",
+    layer_norm: bool = False,
 ) -> nn.Module:
     """Builds the network that reads an observation.
 
@@ -156,6 +167,7 @@ def torso(
         activation: name in `ACTIVATIONS`.
         space: of the observation, as `encode` gives it.
         initialiser: name in `INITIALISERS`.
+        layer_norm: whether features are normalised before each activation.
 
     Returns:
         A module from `[*N, *observation]` to `[*N, hidden_sizes[-1]]`.
@@ -166,9 +178,9 @@ def torso(
     if activation not in ACTIVATIONS:
         raise ValueError(f"activation {activation!r} is not one of {', '.join(ACTIVATIONS)}")
     if kind == "mlp":
-        return MLP(tuple(hidden_sizes), activation, max(len(space.shape), 1), initialiser)
+        return MLP(tuple(hidden_sizes), activation, max(len(space.shape), 1), initialiser, layer_norm)
     if kind == "cnn" and len(space.shape) == 3:
-        return CNN(tuple(hidden_sizes), activation, initialiser=initialiser)
+        return CNN(tuple(hidden_sizes), activation, initialiser=initialiser, layer_norm=layer_norm)
     raise ValueError(
         f"network {kind!r} cannot read observations of shape {space.shape}; there are 'mlp' and 'cnn' (images)"
     )

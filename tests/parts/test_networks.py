@@ -69,6 +69,42 @@ def test_cnn_is_minatars():
     assert sizes == sorted([3 * 3 * 4 * 16, 16, 8 * 8 * 16 * 128, 128])
 
 
+@pytest.mark.parametrize(("kind", "num_norms"), [("mlp", 2), ("cnn", 3)])
+def test_layer_norm_changes_no_other_weight(kind, num_norms):
+    def weights(layer_norm):
+        net = networks.torso(kind, (7, 5), "relu", Box((6, 5, 2)), layer_norm=layer_norm)
+        return jax.tree_util.tree_flatten_with_path(jax.jit(net.init)(jax.random.key(0), jnp.zeros((1, 6, 5, 2))))[0]
+
+    plain, normalised = weights(False), weights(True)
+    norms = [path for path, _ in normalised if "LayerNorm" in jax.tree_util.keystr(path)]
+    assert len(norms) == 2 * num_norms  # a scale and a bias each
+    rest = [(path, leaf) for path, leaf in normalised if path not in norms]
+    assert [path for path, _ in rest] == [path for path, _ in plain]
+    for (_, left), (_, right) in zip(rest, plain, strict=True):
+        np.testing.assert_array_equal(left, right)
+
+
+def normalise(features):
+    """To mean 0 and variance 1 along the last axis."""
+    centred = features - features.mean(-1, keepdims=True)
+    return centred / np.sqrt(np.square(centred).mean(-1, keepdims=True) + 1e-6)
+
+
+def test_layer_norm_stands_between_a_layer_and_its_activation():
+    inputs = jax.random.normal(jax.random.key(0), (5, 6, 5, 2))
+    net = networks.torso("cnn", (7,), "tanh", Box((6, 5, 2)), layer_norm=True)
+    params = jax.tree.map(
+        lambda leaf: leaf + 0.1, jax.jit(net.init)(jax.random.key(1), inputs)
+    )  # scales and biases show
+    layers = params["params"]
+    scale, bias = layers["LayerNorm_0"]["scale"], layers["LayerNorm_0"]["bias"]
+    hidden = networks.Conv(16).apply({"params": layers["Conv_0"]}, inputs)
+    hidden = np.tanh(normalise(hidden) * scale + bias).reshape(5, -1)
+    dense, norm = layers["MLP_0"]["Dense_0"], layers["MLP_0"]["LayerNorm_0"]
+    hidden = np.tanh(normalise(hidden @ dense["kernel"] + dense["bias"]) * norm["scale"] + norm["bias"])
+    np.testing.assert_allclose(net.apply(params, inputs), hidden, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("kind", "activation", "space", "message"),
     [

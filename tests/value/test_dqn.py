@@ -6,34 +6,43 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import rlax
 
 from rlgen import train
 from rlgen.core import Box, Discrete, Spec, Transition
 from rlgen.envs import adapter
+from rlgen.parts import distributional, q_networks
+from rlgen.parts.q_networks import QNetwork
+from rlgen.parts.replay import Steps
 from rlgen.sources import rollout
 from rlgen.value import dqn
 
 SPEC = Spec(Box((1,)), Discrete(2))
 SMALL = dqn.Config(num_envs=2, batch_size=4, capacity=16, warm_up=0, target_period=3, hidden_sizes=())
 HYPERS = dqn.Hypers(discount=0.5, horizon=10.0)
-# Linear values of one number: the online network prefers the first action where the target prefers the second.
-ONLINE = {"params": {"Dense_0": {"kernel": jnp.array([[2.0, 1.0]]), "bias": jnp.array([0.0, 0.5])}}}
-TARGET = {"params": {"Dense_0": {"kernel": jnp.array([[1.0, 2.0]]), "bias": jnp.array([0.0, -1.0])}}}
-MINIBATCH = Transition(
+
+
+def linear(kernel, bias):
+    """Linear values of one number."""
+    return {"params": {"advantage": {"Dense_0": {"kernel": jnp.array([kernel]), "bias": jnp.array(bias)}}}}
+
+
+# The online network prefers the first action where the target prefers the second.
+ONLINE, TARGET = linear([2.0, 1.0], [0.0, 0.5]), linear([1.0, 2.0], [0.0, -1.0])
+MINIBATCH = Steps(
     obs=jnp.array([[0.0], [1.0], [1.0], [-2.0]]),
     action=jnp.array([0, 1, 0, 1]),
     reward=jnp.ones(4),
+    discount=jnp.array([0.5, 0.0, 0.5, 0.5]),  # the second terminated
     next_obs=jnp.array([[2.0], [2.0], [2.0], [-1.0]]),
-    terminated=jnp.array([False, True, False, False]),
-    truncated=jnp.array([False, False, True, False]),
-    extras={},
 )
+ONES, KEY = jnp.ones(4), jax.random.key(0)
 SINGLE = [1 + 3 / 2, 1, 1 + 3 / 2, 1 - 1 / 2]  # Q⁻(2) = (2, 3) and Q⁻(−1) = (−1, −3)
 DOUBLE = [1 + 2 / 2, 1, 1 + 2 / 2, 1 - 3 / 2]  # Q(2) = (4, 2.5) and Q(−1) = (−2, −0.5) choose 0 and 1
 
 
 def network_of(**config):
-    return dqn.QNetwork(SPEC, dqn.Config(**{"hidden_sizes": (), **config}))
+    return QNetwork(SPEC, dqn.Config(**{"hidden_sizes": (), **config}))
 
 
 def rollout_of(step):
@@ -45,14 +54,15 @@ def rollout_of(step):
 
 @pytest.mark.parametrize(("double", "expected"), [(False, SINGLE), (True, DOUBLE)])
 def test_target_by_hand(double, expected):
-    got = dqn.target_value(ONLINE, TARGET, MINIBATCH, HYPERS, network=network_of(double=double))
-    np.testing.assert_allclose(got, expected)
+    returns, probability = dqn.goal(KEY, ONLINE, TARGET, MINIBATCH, HYPERS, network=network_of(double=double))
+    np.testing.assert_allclose(returns[:, 0], expected)
+    np.testing.assert_array_equal(probability, np.ones((4, 1)))
 
 
 def test_double_with_equal_networks_is_single():
-    params = dqn.QNetwork(SPEC, dqn.Config(hidden_sizes=(8,))).init(jax.random.key(0), jnp.zeros((1, 1)))
+    params = network_of(hidden_sizes=(8,)).init(KEY, jnp.zeros((1, 1)))
     both = [
-        dqn.target_value(params, params, MINIBATCH, HYPERS, network=network_of(hidden_sizes=(8,), double=double))
+        dqn.goal(KEY, params, params, MINIBATCH, HYPERS, network=network_of(hidden_sizes=(8,), double=double))[0]
         for double in (False, True)
     ]
     np.testing.assert_array_equal(*both)
@@ -61,26 +71,88 @@ def test_double_with_equal_networks_is_single():
 @pytest.mark.parametrize("error", ["huber", "squared"])
 def test_loss_and_its_gradient_by_hand(error):
     value = np.array([0.0, 1.5, 2.0, -1.5])  # of the actions taken, by the online network
-    delta = np.array(SINGLE) - value
+    delta, weight = np.array(SINGLE) - value, np.array([1.0, 0.5, 0.25, 2.0])
     size = np.abs(delta)
     each = 0.5 * delta**2 if error == "squared" else np.where(size < 1, 0.5 * delta**2, size - 0.5)
-    slope = -delta if error == "squared" else -np.clip(delta, -1, 1)
+    slope = weight * (-delta if error == "squared" else -np.clip(delta, -1, 1))
     loss = functools.partial(dqn.loss, network=network_of(error=error))
-    grads, metrics = jax.grad(loss, has_aux=True)(ONLINE, TARGET, MINIBATCH, HYPERS)
-    np.testing.assert_allclose(metrics, [each.mean(), value.mean(), size.mean()], rtol=1e-6)
+    grads, (metrics, priority) = jax.grad(loss, has_aux=True)(ONLINE, KEY, TARGET, MINIBATCH, weight, HYPERS)
+    np.testing.assert_allclose(metrics, [(weight * each).mean(), value.mean(), size.mean()], rtol=1e-6)
+    np.testing.assert_allclose(priority, size, rtol=1e-6)
     by_action = [[slope[0], 0], [0, slope[1]], [slope[2], 0], [0, slope[3]]]
-    np.testing.assert_allclose(grads["params"]["Dense_0"]["bias"], np.sum(by_action, 0) / 4, rtol=1e-6)
+    layer = grads["params"]["advantage"]["Dense_0"]
+    np.testing.assert_allclose(layer["bias"], np.sum(by_action, 0) / 4, rtol=1e-6)
     by_weight = np.array(by_action) * MINIBATCH.obs
-    np.testing.assert_allclose(grads["params"]["Dense_0"]["kernel"][0], by_weight.sum(0) / 4, rtol=1e-6)
+    np.testing.assert_allclose(layer["kernel"][0], by_weight.sum(0) / 4, rtol=1e-6)
 
 
-def test_target_has_no_gradient():
-    network = network_of(double=True)
-    grads = jax.grad(lambda target: dqn.loss(ONLINE, target, MINIBATCH, HYPERS, network=network)[0])(TARGET)
-    assert any(np.any(leaf) for leaf in jax.tree.leaves(grads))  # it does depend on the target network
-    # … and on the online network only through the values of the actions taken.
-    grads = jax.grad(lambda params: dqn.target_value(params, TARGET, MINIBATCH, HYPERS, network=network).sum())(ONLINE)
-    assert not any(np.any(leaf) for leaf in jax.tree.leaves(grads))
+def begun(**config):
+    """A network, two sets of its parameters, and six steps."""
+    config = dqn.Config(**{"hidden_sizes": (6,), "num_atoms": 5, "num_fractions": 5, **config})
+    network = QNetwork(Spec(Box((3,)), Discrete(4)), config)
+    fractions = jnp.zeros((1, 5)) if config.head == "implicit" else None
+    online, target = (network.init(jax.random.key(seed), jnp.zeros((1, 3)), None, fractions) for seed in (0, 1))
+    keys = jax.random.split(jax.random.key(2), 4)
+    obs, next_obs = jax.random.normal(keys[0], (2, 6, 3))
+    action, reward = jax.random.randint(keys[1], (6,), 0, 4), jax.random.normal(keys[2], (6,))
+    discount = jnp.array([0.9, 0.81, 0.0, 0.9, 0.0, 0.729])
+    return network, online, target, Steps(obs, action, reward, discount, next_obs)
+
+
+@pytest.mark.filterwarnings("ignore:.*:PendingDeprecationWarning:rlax")
+@pytest.mark.parametrize("double", [False, True])
+@pytest.mark.parametrize("head", ["expected", "categorical", "quantile"])
+def test_losses_agree_with_rlax(head, double):
+    network, online, target, minibatch = begun(head=head, double=double, error="squared")
+    weight = jnp.linspace(0.5, 1.5, 6)
+    value, _ = dqn.loss(online, KEY, target, minibatch, weight, HYPERS, network=network)
+    obs, action, reward, discount, next_obs = minibatch
+    now, then, chooser = (network.apply(p, o) for p, o in ((online, obs), (target, next_obs), (online, next_obs)))
+    chooser = chooser if double else then
+    atoms = q_networks.atoms(HYPERS, config=network.config)
+    if head == "expected":
+        error = jax.vmap(rlax.double_q_learning)(now[..., 0], action, reward, discount, then[..., 0], chooser[..., 0])
+        each = 0.5 * error**2
+    elif head == "categorical":
+        per_row = jax.vmap(rlax.categorical_double_q_learning, in_axes=(None, 0, 0, 0, 0, None, 0, 0))
+        chosen_by = jax.nn.softmax(chooser) @ atoms
+        each = per_row(atoms, now, action, reward, discount, atoms, then, chosen_by)
+        _, (_, priority) = dqn.loss(online, KEY, target, minibatch, weight, HYPERS, network=network)
+        returns, mass = dqn.goal(KEY, online, target, minibatch, HYPERS, network=network)
+        each -= jax.scipy.special.entr(distributional.project(returns, mass, atoms)).sum(-1)
+        np.testing.assert_allclose(priority, each, rtol=1e-4, atol=1e-6)
+    else:
+        per_row = jax.vmap(rlax.quantile_q_learning, in_axes=(0, None, 0, 0, 0, 0, 0, None))
+        quantiles = (jnp.swapaxes(each, 1, 2) for each in (now, chooser, then))
+        now, chooser, then = quantiles
+        each = per_row(now, distributional.midpoints(5), action, reward, discount, chooser, then, 1.0)
+    np.testing.assert_allclose(value, (weight * each).mean(), rtol=1e-4)
+
+
+def test_an_implicit_distribution_agrees_with_rlax_at_the_fractions_drawn():
+    network, online, target, minibatch = begun(head="implicit")
+    value, _ = dqn.loss(online, KEY, target, minibatch, jnp.ones(6), HYPERS, network=network)
+    online_key, goal_key = jax.random.split(KEY)
+    predicted, fractions = q_networks.predict(online_key, online, minibatch.obs, network=network)
+    returns, _ = dqn.goal(goal_key, online, target, minibatch, HYPERS, network=network)
+    taken = predicted[jnp.arange(6), minibatch.action]
+    each = jax.vmap(rlax.quantile_regression_loss, in_axes=(0, 0, 0, None))(taken, fractions, returns, 1.0)
+    np.testing.assert_allclose(value, each.mean(), rtol=1e-5)
+    assert len(np.unique(fractions)) == fractions.size
+
+
+@pytest.mark.parametrize("head", distributional.KINDS)
+def test_target_has_no_gradient(head):
+    network, online, target, minibatch = begun(head=head, double=True)
+
+    def value(params, chooser, target):
+        returns, _ = dqn.goal(KEY, chooser, target, minibatch, HYPERS, network=network)
+        return dqn.loss(params, KEY, target, minibatch, jnp.ones(6), HYPERS, network=network)[0] + 0 * returns.sum()
+
+    by_chooser, by_target = jax.jit(jax.grad(value, (1, 2)))(online, online, target)
+    assert any(np.any(leaf) for leaf in jax.tree.leaves(by_target))  # it does depend on the target network
+    # … and on the online network only through what is predicted of the actions taken.
+    assert not any(np.any(leaf) for leaf in jax.tree.leaves(by_chooser))
 
 
 @pytest.mark.parametrize("tau", [1.0, 0.25])
@@ -107,9 +179,7 @@ def test_learning_waits_for_the_warm_up():
     for step in range(4):
         state, metrics = update(jax.random.key(step), jnp.int32(step), state, rollout_of(step), HYPERS)
         learned.append(
-            not np.array_equal(
-                *(learner.params["params"]["Dense_0"]["kernel"] for learner in (first.learner, state.learner))
-            )
+            not np.array_equal(*(jax.tree.leaves(learner.params)[1] for learner in (first.learner, state.learner)))
         )
         assert bool(metrics.error > 0) == learned[-1]
     assert learned == [False, False, True, True]  # 2, 4, 6 and 8 transitions gathered
@@ -155,7 +225,8 @@ def test_values_of_every_action_are_learned(probe, double):
     @jax.vmap
     def trained(key):
         state, _ = train.window(run)(key, jnp.int32(0), jnp.int32(600), run.init(key, hypers), hypers)
-        return dqn.QNetwork(env.spec, config).apply(state.algorithm.learner.params, probe.observations)
+        params = state.algorithm.learner.params
+        return q_networks.q_values(None, params, probe.observations, hypers, network=QNetwork(env.spec, config))
 
     expected = np.stack([probe.action_values(0.5, np.full(num, action)) for action in range(2)], -1)
     q_values = trained(jax.random.split(jax.random.key(0), 3))

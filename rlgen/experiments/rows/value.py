@@ -1,8 +1,15 @@
 """Experiments on methods that learn action values."""
 
+import functools
+from typing import Any
+
+from rlgen.envs import adapter
 from rlgen.experiments.experiment import Experiment, Target
-from rlgen.experiments.rows.common import CARTPOLE_LIMIT, gymnax_task
-from rlgen.value import dqn
+from rlgen.experiments.rows.common import CARTPOLE_LIMIT, ZOO, gymnax_task
+from rlgen.experiments.tasks import EnvTask
+from rlgen.value import async_q, dqn, pqn
+
+CLEANRL = "CleanRL, docs.cleanrl.dev/rl-algorithms"
 
 _TINY = {
     "num_envs": 2,
@@ -12,18 +19,153 @@ _TINY = {
     "warm_up": 3,
     "target_period": 2,
     "hidden_sizes": (8,),
+    "num_atoms": 5,
+    "num_fractions": 3,
+    "sort_period": 2,
 }
+# With the Huber loss, whose pull at a terminal state is bounded, values diverge at so short a period.
+_OFTEN = {"warm_up": 10_000, "target_period": 50, "error": "squared"}
+_CATEGORICAL = {"head": "categorical", "num_atoms": 101}
+_RETURNS = {"lowest_return": -100.0, "highest_return": 100.0}
+_RAINBOW = {"double": True, "dueling": True, "noisy": True, "replay": "proportional", "n_step": 3, **_CATEGORICAL}
+_GREEDY = {"epsilon_start": 0.0, "epsilon_end": 0.0}  # noise explores
+_DEEP = {"num_envs": 1, "batch_size": 32, "warm_up": 128, "target_period": 100, "hidden_sizes": (64, 64)}
 
-ROWS = (
-    Experiment(
-        name="value/dqn/CartPole-v1",
+
+def _dqn(
+    name: str, task: EnvTask, config: dict[str, Any], hypers: dict[str, float], steps: int, **fields: Any
+) -> Experiment:
+    """A row from what differs from the defaults."""
+    return Experiment(
+        name=f"value/dqn/{name}",
         algorithm=dqn,
-        task=gymnax_task("CartPole-v1"),
-        # With the Huber loss, whose pull at a terminal state is bounded, values diverge at so short a period.
-        config=dqn.Config(warm_up=10_000, target_period=50, error="squared"),
-        hypers=dqn.Hypers(),
-        steps=500_000,
-        target=Target(475.0, "reward threshold of the task; " + CARTPOLE_LIMIT),
-        tiny=_TINY,
+        task=task,
+        config=dqn.Config(**config),
+        hypers=dqn.Hypers(**hypers),
+        steps=steps,
+        **{"tiny": _TINY, **fields},
+    )
+
+
+_threshold = Target(475.0, "reward threshold of the task; " + CARTPOLE_LIMIT)
+CARTPOLE = tuple(
+    _dqn(f"CartPole-v1{suffix}", gymnax_task("CartPole-v1"), {**_OFTEN, **config}, hypers, 500_000, target=target)
+    for suffix, config, hypers, target in (
+        ("", {}, {}, Target(498.0, f"{CLEANRL}/dqn: 498.4 by its JAX version; {CARTPOLE_LIMIT}")),
+        ("-double", {"double": True}, {}, _threshold),
+        ("-dueling", {"dueling": True}, {}, _threshold),
+        ("-n-step", {"n_step": 3}, {}, _threshold),
+        ("-noisy", {"noisy": True}, _GREEDY, _threshold),
+        ("-prioritised", {"replay": "proportional"}, {}, _threshold),
+        ("-ranked", {"replay": "rank", "sort_period": 10}, {}, _threshold),
+        ("-c51", _CATEGORICAL, _RETURNS, Target(491.0, f"{CLEANRL}/c51: 491.1 by its JAX version; {CARTPOLE_LIMIT}")),
+        ("-qr", {"head": "quantile"}, {}, Target(500.0, f"{CARTPOLE_LIMIT}; {ZOO}: 500 by QR-DQN")),
+        ("-iqn", {"head": "implicit"}, {}, _threshold),
+        ("-rainbow", _RAINBOW, {**_RETURNS, **_GREEDY}, _threshold),
+    )
+)
+
+CONTROL = (
+    _dqn(
+        "Acrobot-v1",
+        gymnax_task("Acrobot-v1"),
+        _OFTEN,
+        {},
+        500_000,
+        target=Target(-89.0, f"{CLEANRL}/dqn: −89.0 by its JAX version"),
+    ),
+    _dqn(
+        "Acrobot-v1-qr",
+        gymnax_task("Acrobot-v1"),
+        {**_OFTEN, "head": "quantile", "num_atoms": 25},
+        {},
+        500_000,
+        target=Target(-75.0, f"{ZOO}: −69.1 by QR-DQN"),
+    ),
+    _dqn(
+        "MountainCar-v0",
+        gymnax_task("MountainCar-v0"),
+        _OFTEN,
+        {},
+        500_000,
+        target=Target(-110.0, f"{ZOO}: −100.8"),
     ),
 )
+
+DEEP_SEA = tuple(
+    _dqn(
+        f"DeepSea-{size}{suffix}",
+        EnvTask(functools.partial(adapter.make, "DeepSea-bsuite", size=size)),
+        {**_DEEP, **config},
+        {"learning_rate": 1e-3, **hypers},
+        size * 2_000,
+        target=target,
+    )
+    for size in (10, 20)
+    for suffix, config, hypers, target in (
+        ("", {}, {}, None),
+        ("-noisy", {"noisy": True}, _GREEDY, Target(0.9, "the best return is 0.99 (arXiv:1908.03568)")),
+    )
+)
+
+# Settings of PQN are those of its authors' code, github.com/mttga/purejaxql.
+_TINY_PQN = {"num_envs": 4, "rollout_length": 8, "num_epochs": 2, "num_minibatches": 2, "hidden_sizes": (8,)}
+_MINATAR = {"num_envs": 128, "rollout_length": 32, "num_epochs": 2, "num_minibatches": 32, "hidden_sizes": (128,)}
+
+PARALLELISED = (
+    Experiment(
+        name="value/pqn/CartPole-v1",
+        algorithm=pqn,
+        task=gymnax_task("CartPole-v1"),
+        config=pqn.Config(),
+        hypers=pqn.Hypers(reward_scale=0.1),
+        steps=500_000,
+        target=Target(495.0, CARTPOLE_LIMIT),
+        tiny=_TINY_PQN,
+    ),
+    *(
+        Experiment(
+            name=f"value/pqn/{game}-MinAtar",
+            algorithm=pqn,
+            task=gymnax_task(f"{game}-MinAtar"),
+            config=pqn.Config(**_MINATAR, network="cnn"),
+            hypers=pqn.Hypers(learning_rate=5e-4, trace_decay=0.65, epsilon_end=0.05, exploration_fraction=0.1),
+            steps=10_000_000,
+            seeds=2,
+            tiny=_TINY_PQN,
+        )
+        for game in ("Asterix", "Breakout", "Freeway", "SpaceInvaders")
+    ),
+)
+
+_TINY_ASYNC = {
+    "num_envs": 4,
+    "rollout_length": 4,
+    "num_workers": 2,
+    "target_period": 2,
+    "hidden_sizes": (8,),
+}
+
+ASYNCHRONOUS = tuple(
+    Experiment(
+        name=f"value/async_q/CartPole-v1{suffix}",
+        algorithm=async_q,
+        task=gymnax_task("CartPole-v1"),
+        config=config,
+        hypers=async_q.Hypers(**hypers),
+        steps=500_000,
+        target=target,
+        tiny={**_TINY_ASYNC, "n_step": min(config.n_step, 2)},
+    )
+    for suffix, config, hypers, target in (
+        ("", async_q.Config(), {}, _threshold),
+        ("-age-0", async_q.Config(), {"mean_age": 0.0}, None),
+        ("-age-1", async_q.Config(), {"mean_age": 1.0}, None),
+        ("-age-3", async_q.Config(), {"mean_age": 3.0}, None),
+        ("-own-statistics", async_q.Config(shared_statistics=False), {}, None),
+        ("-one-step", async_q.Config(n_step=1), {}, None),
+        ("-sarsa", async_q.Config(n_step=1, rule="sarsa"), {}, None),
+    )
+)
+
+ROWS = (*CARTPOLE, *CONTROL, *DEEP_SEA, *PARALLELISED, *ASYNCHRONOUS)

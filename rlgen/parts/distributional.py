@@ -1,0 +1,94 @@
+"""Distributions of the return: their means, what they are to become, and how far off they are.
+
+Sources: the categorical distribution and its projection are C51's, arXiv:1707.06887; quantiles at fixed fractions are
+QR-DQN's, arXiv:1710.10044; quantiles at fractions that are drawn are IQN's, arXiv:1806.06923.
+
+Every kind predicts `K` numbers for each action: one value, `K` logits of atoms that lie on a fixed support, or `K`
+quantiles.
+
+Shape legend: `N` any batch shape, `A` actions, `K` numbers that predict, `L` numbers of the target.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from rlgen.core import Array
+from rlgen.parts import losses
+
+KINDS = ("expected", "categorical", "quantile", "implicit")
+
+
+def support(low: Array | float, high: Array | float, num_atoms: int) -> Array:
+    """Returns that a categorical distribution knows, `[K]`, equally far apart."""
+    return jnp.linspace(low, high, num_atoms)
+
+
+def midpoints(num_quantiles: int) -> Array:
+    """Fractions of which fixed quantiles are the quantiles, `(k + ½) / K`, `[K]`."""
+    return (jnp.arange(num_quantiles) + 0.5) / num_quantiles
+
+
+def project(returns: Array, probabilities: Array, atoms: Array) -> Array:
+    """Moves probability to the two atoms that lie on either side of each return, the nearer one taking more.
+
+    Mass is kept, and so is the mean as long as no return lies off the ends of the support, where it is held.
+
+    Args:
+        returns: `[*N, L]`.
+        probabilities: of the returns, `[*N, L]`.
+        atoms: `[K]`, equally far apart.
+
+    Returns:
+        Probabilities of the atoms, `[*N, K]`.
+    """
+    gap = (atoms[-1] - atoms[0]) / (atoms.shape[0] - 1)
+    held = jnp.clip(returns, atoms[0], atoms[-1])
+    share = jnp.clip(1.0 - jnp.abs(held[..., None] - atoms) / gap, 0.0, 1.0)  # [*N, L, K]
+    return jnp.einsum("...l,...lk->...k", probabilities, share)
+
+
+def divergence(logits: Array, target: Array) -> Array:
+    """How far predicted probabilities are from the target, `KL(target, softmax(logits))`.
+
+    Its gradient is that of the cross-entropy, and it is 0 where nothing is left to learn, as a priority must be.
+
+    Args:
+        logits: `[*N, K]`.
+        target: probabilities, `[*N, K]`.
+
+    Returns:
+        Divergence, `[*N]`.
+    """
+    log_target = jnp.where(target > 0, jnp.log(jnp.where(target > 0, target, 1.0)), 0.0)
+    return jnp.sum(target * (log_target - jax.nn.log_softmax(logits)), axis=-1)
+
+
+def quantile_regression(quantiles: Array, fractions: Array, targets: Array, *, threshold: float = 1.0) -> Array:
+    """Quantile Huber loss, `Σ_k mean_l |τ_k − 1{δ_kl < 0}| L(δ_kl) / κ` with `δ_kl = target_l − quantile_k`.
+
+    Args:
+        quantiles: predicted, `[*N, K]`.
+        fractions: `τ`, of the predicted quantiles, `[*N, K]` or `[K]`.
+        targets: samples of the return, or its quantiles, `[*N, L]`.
+        threshold: `κ`, beyond which the loss is linear; 0 for the absolute error.
+
+    Returns:
+        Loss, `[*N]`.
+    """
+    error = targets[..., None, :] - quantiles[..., None]  # [*N, K, L]
+    size = losses.huber(error, threshold) / threshold if threshold else jnp.abs(error)
+    weight = jnp.abs(fractions[..., None] - (error < 0))
+    return (weight * size).mean(-1).sum(-1)
+
+
+def mean(predicted: Array, atoms: Array | None = None) -> Array:
+    """The value that a prediction stands for.
+
+    Args:
+        predicted: `[*N, K]`: logits where there are atoms, else values or quantiles.
+        atoms: `[K]`, of a categorical distribution.
+
+    Returns:
+        Values, `[*N]`.
+    """
+    return predicted.mean(-1) if atoms is None else jax.nn.softmax(predicted) @ atoms

@@ -1,0 +1,223 @@
+"""Networks of action values and of distributions of the return.
+
+Sources: two streams are the duelling architecture's, arXiv:1511.06581; noisy layers, with factorised noise, are those
+of arXiv:1706.10295; the embedding of fractions is IQN's, arXiv:1806.06923.
+
+An algorithm's `Config` gives what `QNetwork` names, and `num_fractions`, how many quantiles an implicit distribution is
+asked for; its `Hypers` the ends of a categorical distribution, `lowest_return` and `highest_return`.
+
+Shape legend: `N` any batch shape, `A` actions, `K` numbers that predict the return, `D` features.
+"""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from rlgen.core import Array, Key, Spec, Tree
+from rlgen.parts import distributional, exploration, networks
+
+_NUM_COSINES = 64
+
+
+class ValueNetwork(nn.Module):
+    """Action values, and nothing else.
+
+    Attributes:
+        spec: of the task.
+        config: with `network`, `hidden_sizes` and `activation`.
+        layer_norm: whether every layer but the last is normalised before its activation.
+    """
+
+    spec: Spec
+    config: Any
+    layer_norm: bool = False
+
+    @nn.compact
+    def __call__(self, obs: Array) -> Array:
+        """Maps `[*N, *observation]` to `[*N, A]`."""
+        config, space = self.config, self.spec.observation
+        torso = networks.torso(
+            config.network, config.hidden_sizes, config.activation, space, layer_norm=self.layer_norm
+        )
+        return nn.Dense(self.spec.action.num)(torso(networks.encode(obs, space)))
+
+
+class NoisyDense(nn.Module):
+    """A dense layer whose weights and biases are Gaussian with learned means and deviations.
+
+    The noise of a weight is the product of one number of its input and one of its output, so that it can multiply
+    inputs and outputs and no noisy weight is ever formed.
+
+    Attributes:
+        features: outputs.
+        scale: `σ₀`; a deviation starts at `σ₀ / √D`.
+    """
+
+    features: int
+    scale: float = 0.5
+
+    @nn.compact
+    def __call__(self, inputs: Array, key: Key | None) -> Array:
+        """Maps `[*N, D]` to `[*N, features]` with one draw for all; without a key the means are the weights."""
+        size = inputs.shape[-1]
+        bound = 1 / math.sqrt(size)
+        uniform = nn.initializers.uniform(2 * bound)
+        deviation = nn.initializers.constant(self.scale * bound)
+
+        def parameters(prefix, initialiser):
+            shapes = (("kernel", (size, self.features)), ("bias", (self.features,)))
+            return (self.param(f"{prefix}{name}", initialiser, shape) for name, shape in shapes)
+
+        kernel, bias = parameters("", lambda *args: uniform(*args) - bound)
+        kernel_scale, bias_scale = parameters("noise_", deviation)
+        output = inputs @ kernel + bias
+        if key is None:
+            return output
+        noise = jax.random.normal(key, (size + self.features,))
+        incoming, outgoing = jnp.split(jnp.sign(noise) * jnp.sqrt(jnp.abs(noise)), [size])
+        return output + ((inputs * incoming) @ kernel_scale + bias_scale) * outgoing
+
+
+class Stream(nn.Module):
+    """A hidden layer, if any, and the outputs.
+
+    Attributes:
+        hidden_sizes: width of the hidden layer; empty for none.
+        features: outputs.
+        config: with `activation`, `noisy` and `noise_scale`.
+    """
+
+    hidden_sizes: tuple[int, ...]
+    features: int
+    config: Any
+
+    @nn.compact
+    def __call__(self, inputs: Array, key: Key | None) -> Array:
+        """Maps `[*N, D]` to `[*N, features]`; the key draws the noise."""
+        hidden_key, key = (None, None) if key is None else jax.random.split(key)
+        for size in self.hidden_sizes:
+            hidden = self._dense(size, nn.initializers.orthogonal(math.sqrt(2)))(inputs, hidden_key)
+            inputs = networks.ACTIVATIONS[self.config.activation](hidden)
+        return self._dense(self.features, nn.initializers.lecun_normal())(inputs, key)
+
+    def _dense(self, size: int, kernel_init: nn.initializers.Initializer) -> Callable[[Array, Key | None], Array]:
+        if self.config.noisy:
+            return NoisyDense(size, self.config.noise_scale)
+        dense = nn.Dense(size, kernel_init=kernel_init)
+        return lambda inputs, key: dense(inputs)
+
+
+class QNetwork(nn.Module):
+    """A prediction of the return for every action.
+
+    Attributes:
+        spec: of the task.
+        config: with `network`, `hidden_sizes`, whose last is that of a stream, `activation`, `dueling`, `noisy`,
+            `noise_scale`, `head` of `distributional.KINDS` and `num_atoms`.
+    """
+
+    spec: Spec
+    config: Any
+
+    @nn.compact
+    def __call__(self, obs: Array, key: Key | None = None, fractions: Array | None = None) -> Array:
+        """Predicts the return of each action.
+
+        Args:
+            obs: `[*N, *observation]`.
+            key: of the noise, the same for all of `N`; None for none.
+            fractions: `[*N, K]`, of the quantiles that an `"implicit"` head predicts.
+
+        Returns:
+            `[*N, A, K]`, as `distributional` reads it.
+        """
+        config, space = self.config, self.spec.observation
+        torso = networks.torso(config.network, config.hidden_sizes[:-1], config.activation, space)
+        features = torso(networks.encode(obs, space))
+        if fractions is not None:
+            waves = jnp.cos(jnp.pi * jnp.arange(1, _NUM_COSINES + 1) * fractions[..., None])
+            features = features[..., None, :] * nn.relu(nn.Dense(features.shape[-1], name="fractions")(waves))
+        size = config.num_atoms if config.head in ("categorical", "quantile") else 1
+        keys = (None, None) if key is None else jax.random.split(key)
+
+        def stream(name, num, key):
+            flat = Stream(tuple(config.hidden_sizes[-1:]), num * size, config, name=name)(features, key)
+            return flat.reshape(*flat.shape[:-1], num, size)
+
+        predicted = stream("advantage", self.spec.action.num, keys[0])
+        if config.dueling:
+            predicted += stream("value", 1, keys[1]) - predicted.mean(-2, keepdims=True)
+        return predicted if fractions is None else jnp.swapaxes(predicted[..., 0], -1, -2)
+
+
+def value_of(q_values: Array, action: Array) -> Array:
+    """Picks the values `[*N]` of actions `[*N]` among `[*N, A]`."""
+    return jnp.take_along_axis(q_values, action[..., None], axis=-1)[..., 0]
+
+
+def atoms(hypers: Any, *, config: Any) -> Array | None:
+    """Atoms of a categorical distribution, `[K]`; None without one."""
+    if config.head != "categorical":
+        return None
+    return distributional.support(hypers.lowest_return, hypers.highest_return, config.num_atoms)
+
+
+def predict(key: Key, params: Tree, obs: Tree, *, network: QNetwork) -> tuple[Array, Array | None]:
+    """Predicts returns with noise and fractions drawn anew.
+
+    Args:
+        key: consumed.
+        params: of the network.
+        obs: `[*N, *observation]`.
+        network: what is predicted.
+
+    Returns:
+        Predictions, `[*N, A, K]`, and the fractions of an implicit distribution, `[*N, K]`, or None.
+    """
+    config, fractions = network.config, None
+    noise_key, fraction_key = jax.random.split(key)
+    if config.head == "implicit":
+        batch_shape = obs.shape[: obs.ndim - len(network.spec.observation.shape)]
+        fractions = jax.random.uniform(fraction_key, (*batch_shape, config.num_fractions))
+    return networks.apply(network, params, obs, noise_key if config.noisy else None, fractions), fractions
+
+
+def q_values(key: Key | None, params: Tree, obs: Tree, hypers: Any, *, network: QNetwork) -> Array:
+    """Values of all actions, `[*N, A]`; an implicit distribution is asked for quantiles equally far apart.
+
+    Args:
+        key: of the noise, one draw for all of `N`; None for none.
+        params: of the network.
+        obs: `[*N, *observation]`.
+        hypers: numbers.
+        network: what is predicted.
+    """
+    config, fractions = network.config, None
+    if config.head == "implicit":
+        batch_shape = obs.shape[: obs.ndim - len(network.spec.observation.shape)]
+        middle = distributional.midpoints(config.num_fractions)
+        fractions = jnp.broadcast_to(middle, (*batch_shape, config.num_fractions))
+    predicted = networks.apply(network, params, obs, key, fractions)
+    return distributional.mean(predicted, atoms(hypers, config=config))
+
+
+def act(
+    key: Key, obs: Tree, memory: tuple[()], *, params: Tree, hypers: Any, epsilon: Any, noisy: bool, network: QNetwork
+):
+    """Chooses actions at `[*N, *observation]`.  The key is consumed."""
+    action_key, noise_key = jax.random.split(key)
+    see = functools.partial(q_values, params=params, hypers=hypers, network=network)
+    if noisy:  # every environment has a draw of its own
+        shape = network.spec.observation.shape
+        batch_shape = obs.shape[: obs.ndim - len(shape)]
+        rows = obs.reshape(-1, *shape)
+        values = jax.vmap(lambda key, obs: see(key, obs=obs))(jax.random.split(noise_key, len(rows)), rows)
+        values = values.reshape(*batch_shape, -1)
+    else:
+        values = see(None, obs=obs)
+    return exploration.epsilon_greedy(action_key, values, epsilon), {}, memory
