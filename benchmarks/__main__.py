@@ -78,7 +78,7 @@ def _walks(repeats: int = 3) -> None:
 
 @app.command(name="ablation")
 def _ablation(seeds: int = 16, only: str = "") -> None:
-    """Take the details of PPO away one at a time.
+    """Take the details of PPO and the parts of Rainbow away one at a time.
 
     Args:
         seeds: of each variant.
@@ -96,7 +96,7 @@ def _variance() -> None:
 @app.command(name="tables")
 def _tables() -> None:
     """Write benchmarks/README.md and its figures from the results that are kept."""
-    for path in [*figures.write(), ablation.draw(), variance.draw(), tables.write()]:
+    for path in [*figures.write(), *ablation.draw(), variance.draw(), tables.write()]:
         print(path)
 
 

@@ -1,9 +1,11 @@
-"""Takes the details of PPO away one at a time, on two tasks, and draws what that does.
+"""Takes the parts of an algorithm away one at a time, on a few tasks, and draws what that does.
 
-The details are the thirteen that its implementations share (Huang et al., "The 37 Implementation Details of Proximal
-Policy Optimization", ICLR Blog Track 2022), but for the last, which are metrics and change nothing.
+The details of PPO are the thirteen that its implementations share (Huang et al., "The 37 Implementation Details of
+Proximal Policy Optimization", ICLR Blog Track 2022), but for the last, which are metrics and change nothing.  The parts
+of Rainbow are its six (arXiv:1710.02298).
 """
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -15,51 +17,100 @@ import numpy as np
 from benchmarks import figures, measure
 from rlgen.lab import plots
 
-FIGURE, TITLE = "ppo-details", "PPO without one of its details: IQM over seeds"
-# Steps, and what the row must have so that every detail is there to be taken away.
-TASKS: dict[str, tuple[int, dict[str, str]]] = {
-    "policy/ppo/CartPole-v1": (100_000, {}),
-    "policy/ppo/Acrobot-v1": (200_000, {"hypers.entropy_coefficient": "0.01"}),
-}
 _LARGE = "1e9"  # a bound that never binds
-DETAILS: dict[str, dict[str, str]] = {
-    "all details": {},
-    "one environment": {"config.num_envs": "1", "config.rollout_length": "{steps}"},
-    "LeCun weights": {"config.initialiser": "lecun"},
-    "Adam's own epsilon": {"hypers.adam_epsilon": "1e-8"},
-    "constant learning rate": {"hypers.learning_rate_end": "{learning_rate}"},
-    "no GAE (λ = 1)": {"hypers.gae_lambda": "1"},
-    "no minibatches": {"config.num_minibatches": "1"},
-    "raw advantages": {"config.normalise_advantages": "False"},
-    "no clip": {"hypers.clip": _LARGE, "config.clip_values": "False"},
-    "unclipped values": {"config.clip_values": "False"},
-    "no entropy bonus": {"hypers.entropy_coefficient": "0"},
-    "unclipped gradients": {"hypers.max_grad_norm": _LARGE},
-    "shared layers": {"config.shared": "True"},
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """What is taken away from what.
+
+    Attributes:
+        figure: name of the picture.
+        title: of the picture.
+        tasks: by experiment, the steps and the settings that it must have so that every part is there to be taken.
+        parts: by label, the settings without that part; `{steps}` stands for the row's rollout over all environments
+            and `{learning_rate}` for its rate.
+    """
+
+    figure: str
+    title: str
+    tasks: dict[str, tuple[int, dict[str, str]]]
+    parts: dict[str, dict[str, str]]
+
+
+PPO = Study(
+    figure="ppo-details",
+    title="PPO without one of its details: IQM over seeds",
+    tasks={
+        "policy/ppo/CartPole-v1": (100_000, {}),
+        "policy/ppo/Acrobot-v1": (200_000, {"hypers.entropy_coefficient": "0.01"}),
+    },
+    parts={
+        "all details": {},
+        "one environment": {"config.num_envs": "1", "config.rollout_length": "{steps}"},
+        "LeCun weights": {"config.initialiser": "lecun"},
+        "Adam's own epsilon": {"hypers.adam_epsilon": "1e-8"},
+        "constant learning rate": {"hypers.learning_rate_end": "{learning_rate}"},
+        "no GAE (λ = 1)": {"hypers.gae_lambda": "1"},
+        "no minibatches": {"config.num_minibatches": "1"},
+        "raw advantages": {"config.normalise_advantages": "False"},
+        "no clip": {"hypers.clip": _LARGE, "config.clip_values": "False"},
+        "unclipped values": {"config.clip_values": "False"},
+        "no entropy bonus": {"hypers.entropy_coefficient": "0"},
+        "unclipped gradients": {"hypers.max_grad_norm": _LARGE},
+        "shared layers": {"config.shared": "True"},
+    },
+)
+_WITHOUT = {
+    "double": {"config.double": "False"},
+    "priorities": {"config.replay": "uniform"},
+    "duelling": {"config.dueling": "False"},
+    "several steps": {"config.n_step": "1"},
+    "distribution": {"config.head": "expected"},
+    "noise": {"config.noisy": "False", "hypers.epsilon_start": "1", "hypers.epsilon_end": "0.05"},
 }
+RAINBOW = Study(
+    figure="rainbow-parts",
+    title="Rainbow without one of its parts: IQM over seeds",
+    tasks={
+        "value/dqn/CartPole-v1-rainbow": (100_000, {}),
+        "value/dqn/Acrobot-v1-rainbow": (100_000, {}),
+        "value/dqn/DeepSea-10-rainbow": (20_000, {}),
+    },
+    parts={
+        "Rainbow": {},
+        **{f"no {part}": changes for part, changes in _WITHOUT.items()},
+        "DQN": {name: value for changes in _WITHOUT.values() for name, value in changes.items()},
+    },
+)
+STUDIES = (PPO, RAINBOW)
 
 
 def run(seeds: int, only: str) -> None:
-    """Runs every detail's absence on every task and keeps the scores.
+    """Runs every part's absence on every task and keeps the scores.
 
     Args:
         seeds: of each.
         only: part of the names of the tasks to run.
     """
+    for study in STUDIES:
+        for name in study.tasks:
+            if only in name:
+                print(measure.save("ablation", name, {**_take_away(study, name, seeds), "machine": measure.machine()}))
+
+
+def _take_away(study: Study, name: str, seeds: int) -> dict[str, object]:
+    """Runs one task without each part and gives the scores."""
     from rlgen.experiments import catalogue  # which imports every algorithm
 
-    for name, (steps, base) in TASKS.items():
-        if only not in name:
-            continue
-        row = catalogue.EXPERIMENTS[name]
-        sizes = {"steps": row.config.num_envs * row.config.rollout_length, "learning_rate": row.hypers.learning_rate}
-        points = []
-        for label, changes in DETAILS.items():
-            settings = [f"{key}={value.format(**sizes)}" for key, value in {**base, **changes}.items()]
-            points.append({"label": label, **_score(name, steps, seeds, settings)})
-            print(f"{name}, {label}: {points[-1]['iqm']}", flush=True)
-        content = {"experiment": name, "env_steps": steps, "seeds": seeds, "points": points}
-        print(measure.save("ablation", name, {**content, "machine": measure.machine()}))
+    (steps, base), row = study.tasks[name], catalogue.EXPERIMENTS[name]
+    sizes = {"steps": row.config.num_envs * row.config.rollout_length, "learning_rate": row.hypers.learning_rate}
+    points = []
+    for label, changes in study.parts.items():
+        settings = [f"{key}={value.format(**sizes)}" for key, value in {**base, **changes}.items()]
+        points.append({"label": label, **_score(name, steps, seeds, settings)})
+        print(f"{name}, {label}: {points[-1]['iqm']}", flush=True)
+    return {"experiment": name, "env_steps": steps, "seeds": seeds, "points": points}
 
 
 def _score(name: str, steps: int, seeds: int, settings: list[str]) -> dict[str, object]:
@@ -72,13 +123,17 @@ def _score(name: str, steps: int, seeds: int, settings: list[str]) -> dict[str, 
     return {"settings": settings, "iqm": point["iqm"], "ci95": point["ci95"], "per_seed": point["per_seed"]}
 
 
-def draw() -> Path:
-    """Draws all tasks beside each other, a row a detail, and says where."""
+def draw() -> list[Path]:
+    """Draws the tasks of each study beside each other, a row a part, and says where."""
+    return [_draw(study) for study in STUDIES]
+
+
+def _draw(study: Study) -> Path:
     panels = {}
-    for name in TASKS:
+    for name in study.tasks:
         result = json.loads((measure.RESULTS / "ablation" / f"{name.replace('/', '_')}.json").read_text())
-        title = f"{name.removeprefix('policy/ppo/')}, {result['env_steps']:,} steps"
+        title = f"{name.split('/')[-1].removesuffix('-rainbow')}, {result['env_steps']:,} steps"
         panels[title] = {point["label"]: np.array(point["per_seed"], float) for point in result["points"]}
-    path = figures.FIGURES / f"{FIGURE}.png"
-    plots.variants(path, panels, xlabel="episode return", title=TITLE)
+    path = figures.FIGURES / f"{study.figure}.png"
+    plots.variants(path, panels, xlabel="episode return", title=study.title)
     return path

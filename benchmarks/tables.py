@@ -31,15 +31,18 @@ def _number(value: float | None) -> str:
 
 
 def learning() -> str:
-    """IQM and interval of every experiment that was run, beside its target."""
+    """IQM and interval of every experiment that was run, beside the target that its row has now."""
+    from rlgen.experiments import catalogue  # which imports every algorithm
+
     rows = []
     for result in _load("learning"):
         summary = result["summary"]
-        point, target = measure.ranked(summary)[0], summary["target"]
+        point, target = measure.ranked(summary)[0], catalogue.EXPERIMENTS[summary["experiment"]].target
         name = f"`{summary['experiment']}`"
         if where := measure.label(summary, point):
             name += f", best of {len(summary['points']):,} points: {where}"
-        sign = {"max": "≥", "min": "≤"}[target["direction"]] if target else ""
+        sign = {"max": "≥", "min": "≤"}[target.direction] if target else ""
+        reached = target.reached(float("nan") if point["iqm"] is None else point["iqm"]) if target else None
         low, high = point["ci95"]
         rows.append(
             [
@@ -47,8 +50,8 @@ def learning() -> str:
                 str(summary["seeds"]),
                 f"{summary['env_steps']:,}",
                 f"{_number(point['iqm'])} [{_number(low)}, {_number(high)}]",
-                f"{sign} {_number(target['value'])}" if target else "–",
-                {True: "yes", False: "**no**", None: "–"}[summary["reached"]],
+                f"{sign} {_number(target.value)}" if target else "–",
+                {True: "yes", False: "**no**", None: "–"}[reached],
                 f"{summary['run_seconds']:.0f}",
                 f"{summary['steps_per_second']:,.0f}",
             ]
@@ -138,7 +141,8 @@ def _walks(result: dict[str, Any]) -> str:
 def pictures() -> str:
     """The pictures that hold several results."""
     titles = {name: title for name, (title, *_) in figures.TOGETHER.items()}
-    titles |= {"bandit-study": figures.STUDY_TITLE, ablation.FIGURE: ablation.TITLE, variance.FIGURE: variance.TITLE}
+    titles |= {"bandit-study": figures.STUDY_TITLE, variance.FIGURE: variance.TITLE}
+    titles |= {study.figure: study.title for study in ablation.STUDIES}
     return "## Pictures\n\n" + "\n".join(f"![{title}](figures/{name}.png)\n" for name, title in titles.items())
 
 

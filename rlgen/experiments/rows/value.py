@@ -83,6 +83,14 @@ CONTROL = (
         target=Target(-75.0, f"{ZOO}: −69.1 by QR-DQN"),
     ),
     _dqn(
+        "Acrobot-v1-rainbow",
+        gymnax_task("Acrobot-v1"),
+        {**_OFTEN, **_RAINBOW},
+        {**_RETURNS, **_GREEDY},
+        500_000,
+        target=Target(-89.0, f"{CLEANRL}/dqn: −89.0 by its JAX version"),
+    ),
+    _dqn(
         "MountainCar-v0",
         gymnax_task("MountainCar-v0"),
         _OFTEN,
@@ -105,6 +113,7 @@ DEEP_SEA = tuple(
     for suffix, config, hypers, target in (
         ("", {}, {}, None),
         ("-noisy", {"noisy": True}, _GREEDY, Target(0.9, "the best return is 0.99 (arXiv:1908.03568)")),
+        ("-rainbow", _RAINBOW, {**_GREEDY, "lowest_return": -1.0, "highest_return": 1.0}, None),
     )
 )
 
