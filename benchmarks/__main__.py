@@ -4,7 +4,19 @@ from pathlib import Path
 
 import tyro
 
-from benchmarks import ablation, figures, learners, learning, planning, replay, speed, tables, variance, walks
+from benchmarks import (
+    ablation,
+    figures,
+    learners,
+    learning,
+    overestimation,
+    planning,
+    replay,
+    speed,
+    tables,
+    variance,
+    walks,
+)
 
 app = tyro.extras.SubcommandApp()
 
@@ -93,10 +105,20 @@ def _variance() -> None:
     variance.run()
 
 
+@app.command(name="overestimation")
+def _overestimation(seeds: int = 16) -> None:
+    """Measure how far DQN and double DQN over-estimate.
+
+    Args:
+        seeds: of each.
+    """
+    overestimation.run(seeds)
+
+
 @app.command(name="tables")
 def _tables() -> None:
     """Write benchmarks/README.md and its figures from the results that are kept."""
-    for path in [*figures.write(), *ablation.draw(), variance.draw(), tables.write()]:
+    for path in [*figures.write(), *ablation.draw(), variance.draw(), overestimation.draw(), tables.write()]:
         print(path)
 
 

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks import ablation, figures, measure, variance
+from benchmarks import ablation, figures, measure, overestimation, variance
 
 _HEAD = """# Benchmarks
 
@@ -13,7 +13,7 @@ This page is written by `python -m benchmarks tables` from `benchmarks/results/`
 Commands: `python -m benchmarks learning [--only GLOB]`, `python -m benchmarks speed --checkout DIR --python PYTHON`,
 `python -m benchmarks replay`, `python -m benchmarks planning`, `python -m benchmarks learners --python PYTHON`,
 `python -m benchmarks walks`, `python -m benchmarks ablation`,
-`python -m benchmarks variance`, `python -m benchmarks tables`.
+`python -m benchmarks variance`, `python -m benchmarks overestimation`, `python -m benchmarks tables`.
 """
 
 
@@ -142,6 +142,7 @@ def pictures() -> str:
     """The pictures that hold several results."""
     titles = {name: title for name, (title, *_) in figures.TOGETHER.items()}
     titles |= {"bandit-study": figures.STUDY_TITLE, variance.FIGURE: variance.TITLE}
+    titles |= {overestimation.FIGURE: overestimation.TITLE}
     titles |= {study.figure: study.title for study in ablation.STUDIES}
     return "## Pictures\n\n" + "\n".join(f"![{title}](figures/{name}.png)\n" for name, title in titles.items())
 

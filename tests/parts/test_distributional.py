@@ -30,6 +30,14 @@ def test_projection_by_hand(value, expected):
     np.testing.assert_allclose(moved, [expected.get(index, 0) for index in range(11)], atol=1e-6)
 
 
+def test_both_ways_to_project_agree():
+    place = 10 * jax.random.uniform(jax.random.key(0), (2, 3, 7))
+    mass = jax.random.uniform(jax.random.key(1), (2, 3, 7))
+    place = place.at[0, 0, :3].set(jnp.array([0.0, 10.0, 4.0]))
+    ways = (way(place, mass, num=11) for way in (distributional._write, distributional._weigh))
+    np.testing.assert_allclose(*ways, atol=1e-6)
+
+
 @hypothesis.settings(max_examples=30, deadline=None)
 @hypothesis.given(
     hnp.arrays(np.float32, (3, 7), elements=st.floats(-2, 3, width=32)),
