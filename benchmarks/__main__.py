@@ -118,7 +118,7 @@ def _overestimation(seeds: int = 16) -> None:
 @app.command(name="tables")
 def _tables() -> None:
     """Write benchmarks/README.md and its figures from the results that are kept."""
-    for path in [*figures.write(), *ablation.draw(), variance.draw(), overestimation.draw(), tables.write()]:
+    for path in [*figures.write(), *ablation.draw(), variance.draw(), *overestimation.draw(), tables.write()]:
         print(path)
 
 

@@ -124,14 +124,18 @@ def _score(name: str, steps: int, seeds: int, settings: list[str]) -> dict[str, 
 
 
 def draw() -> list[Path]:
-    """Draws the tasks of each study beside each other, a row a part, and says where."""
-    return [_draw(study) for study in STUDIES]
+    """Draws the tasks of each study that was run beside each other, a row a part, and says where."""
+    return [_draw(study) for study in STUDIES if all(_kept(name).exists() for name in study.tasks)]
+
+
+def _kept(name: str) -> Path:
+    return measure.RESULTS / "ablation" / f"{name.replace('/', '_')}.json"
 
 
 def _draw(study: Study) -> Path:
     panels = {}
     for name in study.tasks:
-        result = json.loads((measure.RESULTS / "ablation" / f"{name.replace('/', '_')}.json").read_text())
+        result = json.loads(_kept(name).read_text())
         title = f"{name.split('/')[-1].removesuffix('-rainbow')}, {result['env_steps']:,} steps"
         panels[title] = {point["label"]: np.array(point["per_seed"], float) for point in result["points"]}
     path = figures.FIGURES / f"{study.figure}.png"

@@ -71,10 +71,13 @@ def _excess(key: Key, state: dqn.State, *, hypers: dqn.Hypers, config: dqn.Confi
     return predicted - ((1 - onward) / (1 - hypers.discount)).mean()
 
 
-def draw() -> Path:
-    """Draws the differences over training, and says where."""
-    result = json.loads((measure.RESULTS / "overestimation" / "dqn.json").read_text())
+def draw() -> list[Path]:
+    """Draws the differences over training, where they were measured, and says where."""
+    kept = measure.RESULTS / "overestimation" / "dqn.json"
+    if not kept.exists():
+        return []
+    result = json.loads(kept.read_text())
     path = figures.FIGURES / f"{FIGURE}.png"
     curves = {label: np.array(values) for label, values in result["curves"].items()}
     plots.learning_curves(path, result["env_steps"], curves, ylabel="max Q − return", title=TITLE)
-    return path
+    return [path]

@@ -144,7 +144,8 @@ def pictures() -> str:
     titles |= {"bandit-study": figures.STUDY_TITLE, variance.FIGURE: variance.TITLE}
     titles |= {overestimation.FIGURE: overestimation.TITLE}
     titles |= {study.figure: study.title for study in ablation.STUDIES}
-    return "## Pictures\n\n" + "\n".join(f"![{title}](figures/{name}.png)\n" for name, title in titles.items())
+    drawn = {name: title for name, title in titles.items() if (figures.FIGURES / f"{name}.png").exists()}
+    return "## Pictures\n\n" + "\n".join(f"![{title}](figures/{name}.png)\n" for name, title in drawn.items())
 
 
 def write() -> Path:

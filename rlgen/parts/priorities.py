@@ -26,6 +26,7 @@ from jax import lax
 from rlgen.core import Array, Key
 
 KINDS = ("proportional", "rank")
+LEAST = 1e-6  # a proportional priority's usual `epsilon`
 _EXACT_RANKS = 32  # ranks below have a mass of their own; the integral is 1e-4 off from there on
 
 

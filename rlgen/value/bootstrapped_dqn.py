@@ -179,12 +179,13 @@ def loss(
         network: of the head.
 
     Returns:
-        `(loss, (q_value, error))`: the values of the actions taken and their absolute errors, `[M]` each.
+        `(loss, (loss, q_value, error))`: with the values of the actions taken, `[M]`, and their mean absolute error.
     """
     predicted = q_values(params, prior, minibatch.obs, hypers, network=network)
     taken = q_networks.value_of(predicted, minibatch.action)
     error = jnp.abs(goal(params, prior, target, minibatch, hypers, network=network) - taken)
-    return (mask * ERRORS[network.config.error](error)).mean(), (taken, error)
+    value = (mask * ERRORS[network.config.error](error)).mean()
+    return value, (value, taken, error.mean())
 
 
 def learn(
@@ -202,15 +203,23 @@ def learn(
     Returns:
         `(learner, metrics)`; the target networks are left as they were.
     """
-    compared = functools.partial(loss, network=network)
 
     def of_head(head, mask):
-        rest = (head.prior, head.target, minibatch, mask, hypers)
-        params, opt_state, aux = optim.descend(compared, optimiser(hypers), head.params, head.opt_state, *rest)
-        return head._replace(params=params, opt_state=opt_state), (*aux, (mask * ERRORS[network.config.error](aux[1])))
+        params, opt_state, seen = optim.descend(
+            functools.partial(loss, network=network),
+            optimiser(hypers),
+            head.params,
+            head.opt_state,
+            head.prior,
+            head.target,
+            minibatch,
+            mask,
+            hypers,
+        )
+        return head._replace(params=params, opt_state=opt_state), seen
 
-    learner, (q_value, error, each) = jax.vmap(of_head, in_axes=(0, 1))(learner, mask)
-    return learner, Metrics(each.mean(), q_value.mean(), error.mean(), q_value.std(axis=0).mean())
+    learner, (value, q_value, error) = jax.vmap(of_head, in_axes=(0, 1))(learner, mask)
+    return learner, Metrics(value.mean(), q_value.mean(), error.mean(), q_value.std(axis=0).mean())
 
 
 def init(key: Key, hypers: Hypers, *, network: ValueNetwork) -> State:
@@ -231,7 +240,10 @@ def init(key: Key, hypers: Hypers, *, network: ValueNetwork) -> State:
 
 
 def update(key: Key, step: Array, state: State, batch: Transition, hypers: Hypers, *, network: ValueNetwork):
-    """Stores a rollout `[T, B]` with its masks and takes some gradient steps on what is stored.  The key is consumed."""
+    """Stores a rollout `[T, B]` and its masks, and takes some gradient steps on what is stored.
+
+    The key is consumed.  A sum of several rewards has the mask of the transition that it begins with.
+    """
     config = network.config
     mask_key, draws_key = jax.random.split(key)
     mask = jax.random.bernoulli(mask_key, hypers.mask_probability, (*batch.reward.shape, config.num_heads))

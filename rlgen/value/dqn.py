@@ -30,7 +30,6 @@ from rlgen.parts.replay import Steps
 
 ERRORS = {"huber": losses.huber, "squared": losses.squared}
 REPLAYS = ("uniform", *priorities.KINDS)
-_LEAST_PRIORITY = 1e-6  # keeps what was predicted without error from being lost
 
 
 @dataclasses.dataclass(frozen=True)
@@ -300,7 +299,7 @@ def update(key: Key, step: Array, state: State, batch: Transition, hypers: Hyper
         minibatch = replay.multi_step(ring, index, last_row, hypers.discount, config.n_step)
         learner, metrics, priority = learn(learn_key, learner, minibatch, weight, hypers, network=network)
         if config.replay != "uniform":
-            ranks = priorities.update(ranks, index, priority, hypers.priority_exponent, _LEAST_PRIORITY)
+            ranks = priorities.update(ranks, index, priority, hypers.priority_exponent, priorities.LEAST)
         return (learner, ranks), metrics
 
     def steps(carry):

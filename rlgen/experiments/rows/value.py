@@ -3,11 +3,11 @@
 import functools
 from typing import Any
 
-from rlgen.envs import adapter
+from rlgen.envs import adapter, memory
 from rlgen.experiments.experiment import Experiment, Target
-from rlgen.experiments.rows.common import CARTPOLE_LIMIT, ZOO, gymnax_task
+from rlgen.experiments.rows.common import CARTPOLE_LIMIT, MEMORY_CHAIN, REMEMBERED, ZOO, gymnax_task, own
 from rlgen.experiments.tasks import EnvTask
-from rlgen.value import async_q, dqn, pqn
+from rlgen.value import async_q, bootstrapped_dqn, distributed_dqn, dqn, pqn, r2d2
 
 CLEANRL = "CleanRL, docs.cleanrl.dev/rl-algorithms"
 
@@ -100,10 +100,18 @@ CONTROL = (
     ),
 )
 
+_SOLVED = Target(0.9, "the best return is 0.99 (arXiv:1908.03568)")
+
+
+def deep_sea(size: int) -> EnvTask:
+    """A dive of so many steps that only one sequence of actions ends at the treasure."""
+    return EnvTask(functools.partial(adapter.make, "DeepSea-bsuite", size=size))
+
+
 DEEP_SEA = tuple(
     _dqn(
         f"DeepSea-{size}{suffix}",
-        EnvTask(functools.partial(adapter.make, "DeepSea-bsuite", size=size)),
+        deep_sea(size),
         {**_DEEP, **config},
         {"learning_rate": 1e-3, **hypers},
         size * 2_000,
@@ -112,9 +120,23 @@ DEEP_SEA = tuple(
     for size in (10, 20)
     for suffix, config, hypers, target in (
         ("", {}, {}, None),
-        ("-noisy", {"noisy": True}, _GREEDY, Target(0.9, "the best return is 0.99 (arXiv:1908.03568)")),
+        ("-noisy", {"noisy": True}, _GREEDY, _SOLVED),
         ("-rainbow", _RAINBOW, {**_GREEDY, "lowest_return": -1.0, "highest_return": 1.0}, None),
     )
+)
+
+BOOTSTRAPPED = tuple(
+    Experiment(
+        name=f"value/bootstrapped_dqn/DeepSea-{size}",
+        algorithm=bootstrapped_dqn,
+        task=deep_sea(size),
+        config=bootstrapped_dqn.Config(),
+        hypers=bootstrapped_dqn.Hypers(),
+        steps=size * 2_000,
+        target=_SOLVED,
+        tiny={"num_envs": 2, "batch_size": 4, "capacity": 16, "warm_up": 3, "num_heads": 3, "hidden_sizes": (8,)},
+    )
+    for size in (10, 20)
 )
 
 # Settings of PQN are those of its authors' code, github.com/mttga/purejaxql.
@@ -177,4 +199,62 @@ ASYNCHRONOUS = tuple(
     )
 )
 
-ROWS = (*CARTPOLE, *CONTROL, *DEEP_SEA, *PARALLELISED, *ASYNCHRONOUS)
+_TINY_R2D2 = {
+    "num_envs": 2,
+    "rollout_length": 2,
+    "burn_in": 1,
+    "sequence_length": 3,
+    "batch_size": 3,
+    "capacity": 24,
+    "warm_up": 8,
+    "target_period": 2,
+    "n_step": 2,
+    "core_size": 4,
+    "hidden_sizes": (4,),
+    "stream_sizes": (4,),
+}
+
+RECURRENT = tuple(
+    Experiment(
+        name=f"value/r2d2/{name}",
+        algorithm=r2d2,
+        task=task,
+        config=config,
+        hypers=r2d2.Hypers(),
+        steps=steps,
+        target=target,
+        tiny=_TINY_R2D2,
+    )
+    for name, task, config, steps, target in (
+        ("MemoryChain-bsuite", EnvTask(MEMORY_CHAIN), r2d2.Config(), 200_000, REMEMBERED),
+        (
+            "RepeatPrevious-gru",
+            EnvTask(own(memory.repeat_previous)),
+            r2d2.Config(core="gru"),
+            500_000,
+            Target(0.95, "the best return is 1, and −0.5 without memory, in closed form"),
+        ),
+        (
+            "MaskedCartPole",
+            EnvTask(own(memory.masked_cartpole)),
+            r2d2.Config(),
+            500_000,
+            Target(475.0, "reward threshold of CartPole-v1 with all it shows; " + CARTPOLE_LIMIT),
+        ),
+    )
+)
+
+DISTRIBUTED = (
+    Experiment(
+        name="value/distributed_dqn/CartPole-v1",
+        algorithm=distributed_dqn,
+        task=gymnax_task("CartPole-v1"),
+        config=distributed_dqn.Config(**_OFTEN, num_envs=8, num_shards=4),
+        hypers=distributed_dqn.Hypers(),
+        steps=500_000,
+        target=_threshold,
+        tiny={**_TINY, "num_envs": 4, "num_shards": 2},
+    ),
+)
+
+ROWS = (*CARTPOLE, *CONTROL, *DEEP_SEA, *BOOTSTRAPPED, *PARALLELISED, *ASYNCHRONOUS, *RECURRENT, *DISTRIBUTED)

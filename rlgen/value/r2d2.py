@@ -1,0 +1,519 @@
+"""Recurrent replay distributed DQN: Q-learning from stored sequences with a network that remembers.
+
+Sources: Kapturowski et al. 2019, "Recurrent Experience Replay in Distributed Reinforcement Learning", openreview.net
+r1lyTjAqYX; value rescaling, arXiv:1805.11593; prioritised replay, arXiv:1511.05952; the spread of ε over environments
+is Ape-X's, arXiv:1803.00933; duelling networks, arXiv:1511.06581; double Q-learning, arXiv:1509.06461.
+
+A sequence begins with every rollout of every environment, so that the rollout's length is how far apart sequences
+begin: they overlap by half where `sequence_length` is two rollouts, and not at all where it is one.  It is `burn_in`
+steps, which only bring the memory up to date, and `sequence_length` steps that are learned from, with what the network
+remembered when it acted before the first of them.  The ring holds rollouts as they come, and one memory a rollout.
+Sequences have slots of their own: one is taken when the last step of a sequence is stored, and is given to another one
+when the first step is overwritten, so that what can be drawn is whole.
+
+Departures from the paper: sequences go on from one episode to the next, where the memory starts anew, and a truncated
+episode bootstraps from its true last observation; the network does not read the last action and reward; a sequence has
+the largest priority so far until it is learned from; importance weights go to full correction, as in the paper on
+prioritised replay; errors are averaged over a sequence.
+
+Shape legend: `T` steps of a rollout, `B` environments, `R` rows of the ring, `P` sequences that can be drawn of an
+environment, `M` sequences in a minibatch, `L` steps of a sequence, `K` of them that are learned from, `A` actions, `D`
+units, `N` any batch shape.
+"""
+
+import dataclasses
+import functools
+import math
+from typing import Any, ClassVar, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from rlgen.core import Algorithm, Array, Discrete, Key, Policy, Spec, Transition, Tree
+from rlgen.parts import exploration, networks, optim, priorities, q_networks, replay, rescaling
+from rlgen.parts.returns import n_step_return
+from rlgen.value.dqn import ERRORS, REPLAYS
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """What shapes the program.
+
+    Attributes:
+        num_envs: `B`.
+        rollout_length: `T`, steps of each environment between updates and between the beginnings of its sequences.
+        burn_in: steps of a sequence before those that are learned from; 0 for none.
+        sequence_length: `K`, at least `T`.
+        num_steps: gradient steps an update.
+        batch_size: `M`.
+        capacity: transitions kept, `R * B`; a multiple of `T * B` that holds a sequence.
+        warm_up: transitions gathered before learning begins.
+        target_period: updates between two copies of the target network.
+        n_step: rewards that are added up before a value is trusted.
+        double: whether the online network chooses the action that the target network values.
+        dueling: whether a value and advantages, each with hidden layers of its own, make the action values.
+        rescaling: whether values are learned on the scale of `rescaling`.
+        replay: of `dqn.REPLAYS`.
+        sort_period: updates between two sorts of a replay by rank.
+        error: `"huber"` or `"squared"`.
+        core: name in `networks.CORES`.
+        core_size: `D`, its units.
+        network: `"mlp"` or `"cnn"`, before the core.
+        hidden_sizes: width of each dense layer before the core.
+        stream_sizes: width of each hidden layer after the core.
+        activation: name in `networks.ACTIVATIONS`.
+    """
+
+    num_envs: int = 16
+    rollout_length: int = 10
+    burn_in: int = 10
+    sequence_length: int = 20
+    num_steps: int = 4
+    batch_size: int = 32
+    capacity: int = 48_000
+    warm_up: int = 4_800
+    target_period: int = 25
+    n_step: int = 5
+    double: bool = True
+    dueling: bool = True
+    rescaling: bool = True
+    replay: str = "proportional"
+    sort_period: int = 1
+    error: str = "squared"
+    core: str = "lstm"
+    core_size: int = 64
+    network: str = "mlp"
+    hidden_sizes: tuple[int, ...] = (64,)
+    stream_sizes: tuple[int, ...] = (64,)
+    activation: str = "relu"
+    noisy: ClassVar[bool] = False  # of the streams
+
+    def __post_init__(self):
+        for name, known in (("error", ERRORS), ("replay", REPLAYS), ("core", networks.CORES)):
+            if getattr(self, name) not in known:
+                raise ValueError(f"config.{name}={getattr(self, name)!r} is not one of {', '.join(known)}")
+        if self.sequence_length < self.rollout_length:
+            raise ValueError(
+                f"config.sequence_length={self.sequence_length} leaves out steps: a sequence begins every"
+                f" {self.rollout_length} steps"
+            )
+        if self.capacity % (self.num_envs * self.rollout_length):
+            raise ValueError(
+                f"config.capacity={self.capacity} is no multiple of"
+                f" {self.num_envs} environments × {self.rollout_length} steps"
+            )
+        if self.num_starts < 1:
+            raise ValueError(
+                f"config.capacity={self.capacity} holds no sequence of {self.burn_in} + {self.sequence_length} steps"
+                f" of each of {self.num_envs} environments"
+            )
+
+    @property
+    def span(self) -> int:
+        """Rollouts that a sequence reaches into."""
+        return -(-(self.burn_in + self.sequence_length) // self.rollout_length)
+
+    @property
+    def num_starts(self) -> int:
+        """`P`: of a full ring's rollouts, those with which a whole sequence begins."""
+        return self.capacity // (self.num_envs * self.rollout_length) - self.span + 1
+
+    @property
+    def first_learned(self) -> int:
+        """Updates after which learning begins: enough is gathered, and a sequence is whole."""
+        return max(-(-self.warm_up // (self.num_envs * self.rollout_length)), self.span)
+
+    @property
+    def idle(self) -> dict[str, str]:
+        """Hyperparameters that a switch leaves without effect, and which switch."""
+        reasons = {}
+        if self.sequence_length == 1:
+            reasons["priority_mix"] = "config.sequence_length=1"
+        if self.replay == "uniform":
+            names = ("priority_exponent", "priority_mix", "importance_start", "horizon")
+            reasons |= dict.fromkeys(names, "config.replay='uniform'")
+        if not self.rescaling:
+            reasons["rescaling_epsilon"] = "config.rescaling=False"
+        return reasons
+
+
+class Hypers(NamedTuple):
+    """What is only a number; float32 leaves."""
+
+    learning_rate: float = 1e-3
+    adam_epsilon: float = 1e-3
+    discount: float = 0.997
+    epsilon: float = 0.4  # of the environment that explores most
+    epsilon_spread: float = 7.0  # ε to the power of 1 + this is that of the one that explores least
+    horizon: float = float("inf")  # updates of the whole run
+    max_grad_norm: float = 40.0
+    rescaling_epsilon: float = 1e-3
+    priority_exponent: float = 0.9  # `α`; 0 draws all alike
+    priority_mix: float = 0.9  # `η`, share of a sequence's largest error in its priority; the mean has the rest
+    importance_start: float = 0.6  # `β` at the start; it is 1 after `horizon` updates
+
+
+class Learner(NamedTuple):
+    """What a gradient step changes, and the target."""
+
+    params: Tree
+    target: Tree
+    opt_state: Tree
+
+
+class Ring(NamedTuple):
+    """What was lived through."""
+
+    steps: Transition  # leaves `[R, B, ...]`
+    memory: Tree  # leaves `[R / T, B, D]`, before the first step of each rollout
+
+
+class State(NamedTuple):
+    """What an update changes."""
+
+    learner: Learner
+    replay: Ring
+    priorities: Tree  # `priorities.Priorities` of `P * B` slots; `()` where all are drawn alike
+
+
+class Sequences(NamedTuple):
+    """What is learned from."""
+
+    steps: Transition  # leaves `[M, L, ...]`
+    memory: Tree  # leaves `[M, D]`, before the first step
+
+
+class Metrics(NamedTuple):
+    """Means over an update's gradient steps; zero before learning begins."""
+
+    loss: Array
+    q_value: Array  # of the actions taken, on the scale of rewards
+    error: Array  # mean absolute temporal-difference error, on the scale that is learned
+
+
+class RecurrentQNetwork(nn.Module):
+    """Action values from what an episode has shown so far.
+
+    Attributes:
+        spec: of the task.
+        config: the algorithm's.
+    """
+
+    spec: Spec
+    config: Config
+
+    def setup(self):
+        """Builds the layers."""
+        config, num = self.config, self.spec.action.num
+        self.torso = networks.torso(config.network, config.hidden_sizes, config.activation, self.spec.observation)
+        self.cell = networks.CORES[config.core](config.core_size)
+        self.advantage = q_networks.Stream(tuple(config.stream_sizes), num, config)
+        if config.dueling:
+            self.value = q_networks.Stream(tuple(config.stream_sizes), 1, config)
+
+    def values(self, features: Array) -> Array:
+        """Gives action values `[*N, A]` from features `[*N, D]`."""
+        advantage = self.advantage(features, None)
+        if not self.config.dueling:
+            return advantage
+        return self.value(features, None) + advantage - advantage.mean(-1, keepdims=True)
+
+    def step(self, memory: Tree, obs: Array) -> tuple[Tree, Array]:
+        """Gives the memory after `[*N, *observation]`, and action values there, `[*N, A]`."""
+        memory, features = self.cell(memory, self.torso(networks.encode(obs, self.spec.observation)))
+        return memory, self.values(features)
+
+    def unroll(self, obs: Array, start: Array, memory: Tree) -> tuple[Array, Tree]:
+        """Goes through sequences.
+
+        Args:
+            obs: `[M, L, *observation]`.
+            start: `[M, L]` bool, where the memory starts anew.
+            memory: `[M, D]`, before the first step.
+
+        Returns:
+            Action values, `[M, L, A]`, and the memory after each step, `[M, L, D]`.
+        """
+
+        def one(cell, memory, inputs):
+            start, features = inputs
+            memory = jax.tree.map(lambda leaf: jnp.where(start[:, None], 0.0, leaf), memory)
+            memory, features = cell(memory, features)
+            return memory, (features, memory)
+
+        through = nn.scan(one, variable_broadcast="params", split_rngs={"params": False}, in_axes=1, out_axes=1)
+        embedded = self.torso(networks.encode(obs, self.spec.observation))
+        _, (features, memories) = through(self.cell, memory, (start, embedded))
+        return self.values(features), memories
+
+
+def optimiser(hypers: Hypers) -> Any:
+    """Adam behind a clip of the gradient norm."""
+    return optim.adam(hypers.learning_rate, max_grad_norm=hypers.max_grad_norm, eps=hypers.adam_epsilon)
+
+
+def hindsight(params: Tree, sequences: Sequences, *, network: RecurrentQNetwork) -> tuple[Array, Array]:
+    """Goes through sequences again, with parameters that need not be those that acted.
+
+    No gradient flows through the memory in which the burn-in ends.
+
+    Args:
+        params: to look with.
+        sequences: `[M, L, ...]`.
+        network: what is predicted.
+
+    Returns:
+        Action values before and after every step that is learned from, `[M, K, A]` each.
+    """
+    steps, memory, burn_in = sequences.steps, sequences.memory, network.config.burn_in
+    done = steps.terminated | steps.truncated
+    # What is stored already started anew where an episode ended just before the sequence.
+    start = jnp.concatenate([jnp.zeros_like(done[:, :1]), done[:, :-1]], axis=1)
+    if burn_in:
+        early = (steps.obs[:, :burn_in], start[:, :burn_in])
+        _, memories = networks.apply(network, params, *early, memory, method="unroll")
+        memory = lax.stop_gradient(jax.tree.map(lambda leaf: leaf[:, -1], memories))
+    late = (steps.obs[:, burn_in:], start[:, burn_in:])
+    values, memories = networks.apply(network, params, *late, memory, method="unroll")
+    _, next_values = networks.apply(network, params, memories, steps.next_obs[:, burn_in:], method="step")
+    return values, next_values
+
+
+def goal(chooser: Array, target: Array, steps: Transition, hypers: Hypers, *, config: Config) -> Array:
+    """What the values of the actions taken should be: n-step double Q-learning on the scale that is learned.
+
+    Args:
+        chooser: values after each step by which the best action is chosen, `[M, K, A]`.
+        target: values after each step that it is worth, `[M, K, A]`.
+        steps: that are learned from, `[M, K, ...]`.
+        hypers: numbers.
+        config: which switches are on.
+
+    Returns:
+        `h` of the returns, `[M, K]`; they are shorter at the end of an episode and of the sequence.
+    """
+    next_value = q_networks.value_of(target, jnp.argmax(chooser, axis=-1))
+    if config.rescaling:
+        next_value = rescaling.restore(next_value, hypers.rescaling_epsilon)
+    by_time = (steps.reward.T, next_value.T, steps.terminated.T, steps.truncated.T)
+    returns = n_step_return(*by_time, hypers.discount, config.n_step).T
+    return rescaling.rescale(returns, hypers.rescaling_epsilon) if config.rescaling else returns
+
+
+def loss(
+    params: Tree, target: Tree, minibatch: Sequences, weight: Array, hypers: Hypers, *, network: RecurrentQNetwork
+):
+    """Weighted mean of the errors of what was predicted for the actions taken.
+
+    Args:
+        params: of the online network.
+        target: of the target network.
+        minibatch: `[M, L, ...]`.
+        weight: of each sequence, `[M]`.
+        hypers: numbers.
+        network: what is predicted.
+
+    Returns:
+        `(loss, (metrics, priority))`, the priority being how wrong each sequence is, `[M]`.
+    """
+    config = network.config
+    steps = jax.tree.map(lambda leaf: leaf[:, config.burn_in :], minibatch.steps)
+    values, next_values = hindsight(params, minibatch, network=network)
+    _, next_target = hindsight(target, minibatch, network=network)
+    chooser = next_values if config.double else next_target
+    taken = q_networks.value_of(values, steps.action)
+    returns = lax.stop_gradient(goal(chooser, next_target, steps, hypers, config=config))
+    error = jnp.abs(returns - taken)
+    priority = hypers.priority_mix * error.max(axis=1) + (1.0 - hypers.priority_mix) * error.mean(axis=1)
+    value = (weight * ERRORS[config.error](error).mean(axis=1)).mean()
+    q_value = rescaling.restore(taken, hypers.rescaling_epsilon) if config.rescaling else taken
+    return value, (Metrics(value, q_value.mean(), error.mean()), lax.stop_gradient(priority))
+
+
+def learn(
+    learner: Learner, minibatch: Sequences, weight: Array, hypers: Hypers, *, network: RecurrentQNetwork
+) -> tuple[Learner, Metrics, Array]:
+    """Takes one gradient step on one minibatch: the rule itself, free of any environment.
+
+    Args:
+        learner: parameters, target and optimiser.
+        minibatch: leaves `[M, L, ...]`, and memories `[M, D]`.
+        weight: of each sequence, `[M]`; 1 where all were drawn alike.
+        hypers: numbers.
+        network: what is predicted.
+
+    Returns:
+        `(learner, metrics, priority)`: the target is left as it was, and the priority is how wrong each sequence was,
+        `[M]`.
+    """
+    params, opt_state, (metrics, priority) = optim.descend(
+        functools.partial(loss, network=network),
+        optimiser(hypers),
+        learner.params,
+        learner.opt_state,
+        learner.target,
+        minibatch,
+        weight,
+        hypers,
+    )
+    return Learner(params, learner.target, opt_state), metrics, priority
+
+
+def init(key: Key, hypers: Hypers, *, network: RecurrentQNetwork) -> State:
+    """Makes the state before the first update.  The key is consumed."""
+    spec, config = network.spec, network.config
+    obs = jnp.zeros(spec.observation.shape, spec.observation.dtype)
+    memory = networks.initial_memory(config.core, config.core_size, ())
+    one = jax.tree.map(lambda leaf: leaf[None], memory)
+    params = network.init(key, obs[None, None], jnp.zeros((1, 1), bool), one, method="unroll")
+    example = Transition(obs, jnp.int32(0), jnp.float32(0), obs, jnp.bool_(False), jnp.bool_(False), {})
+    steps = replay.init(example, capacity=config.capacity, num_envs=config.num_envs, num_rows=config.rollout_length)
+    rollouts = config.capacity // config.rollout_length
+    ring = Ring(steps, replay.init(memory, capacity=rollouts, num_envs=config.num_envs, num_rows=1))
+    slots = config.num_starts * config.num_envs
+    ranks = () if config.replay == "uniform" else priorities.init(slots, kind=config.replay)
+    target = jax.tree.map(jnp.copy, params)  # two names for one buffer could not be donated
+    return State(Learner(params, target, optimiser(hypers).init(params)), ring, ranks)
+
+
+def newest(step: Array, *, config: Config) -> Array:
+    """Number of the rollout with which the newest whole sequences begin after the write of update `step`, scalar.
+
+    It is 0 before there is any.
+    """
+    return jnp.maximum(step + 1 - config.span, 0)
+
+
+def drawn(key: Key, step: Array, ranks: Tree, hypers: Hypers, *, config: Config) -> tuple[Array, Array]:
+    """Draws a minibatch's slots and says how much each counts.
+
+    Args:
+        key: consumed.
+        step: updates done before, scalar.
+        ranks: priorities of the slots.
+        hypers: numbers.
+        config: how slots are drawn.
+
+    Returns:
+        Slots and weights, `[M]` each.
+    """
+    if config.replay == "uniform":
+        slots = jnp.minimum(newest(step, config=config) + 1, config.num_starts) * config.num_envs
+        return jax.random.randint(key, (config.batch_size,), 0, slots), jnp.ones(config.batch_size)
+    index, probability = priorities.sample(key, ranks, config.batch_size, hypers.priority_exponent)
+    importance = exploration.linear(hypers.importance_start, 1.0, step / hypers.horizon)
+    return index, priorities.weights(probability, importance)
+
+
+def take(step: Array, ring: Ring, index: Array, *, config: Config) -> Sequences:
+    """Reads sequences.
+
+    Args:
+        step: updates done before, scalar.
+        ring: rows `[R, B]`, with what this update wrote.
+        index: slots, `[M]`: those of rollout `i` are `(i mod P) * B` and the `B - 1` after it.
+        config: how long sequences are.
+
+    Returns:
+        Leaves `[M, L, ...]`, and memories `[M, D]`.
+    """
+    num_rows, last = config.capacity // config.num_envs, newest(step, config=config)
+    slot, env = index // config.num_envs, index % config.num_envs
+    rollout = (last - (last - slot) % config.num_starts) % (num_rows // config.rollout_length)
+    length = config.burn_in + config.sequence_length
+    rows = (rollout[:, None] * config.rollout_length + jnp.arange(length)) % num_rows
+    steps = replay.take(ring.steps, rows * config.num_envs + env[:, None])
+    return Sequences(steps, replay.take(ring.memory, rollout * config.num_envs + env))
+
+
+def update(key: Key, step: Array, state: State, batch: Transition, hypers: Hypers, *, network: RecurrentQNetwork):
+    """Stores a rollout `[T, B]` and takes some gradient steps on stored sequences.  The key is consumed."""
+    config = network.config
+    memory = jax.tree.map(lambda leaf: leaf[:1], batch.extras["memory"])
+    ring = Ring(
+        replay.add(state.replay.steps, step, batch._replace(extras={})), replay.add(state.replay.memory, step, memory)
+    )
+    ranks = state.priorities
+    if config.replay != "uniform":
+        # Before there is a whole sequence its slots are given away again and again, and none is drawn.
+        last, slots = newest(step, config=config), config.num_starts * config.num_envs
+        ranks = priorities.add(ranks, last, size=slots, num=config.num_envs, sort_period=config.sort_period)
+
+    def one_step(carry, key):
+        learner, ranks = carry
+        index, weight = drawn(key, step, ranks, hypers, config=config)
+        minibatch = take(step, ring, index, config=config)
+        learner, metrics, priority = learn(learner, minibatch, weight, hypers, network=network)
+        if config.replay != "uniform":
+            ranks = priorities.update(ranks, index, priority, hypers.priority_exponent, priorities.LEAST)
+        return (learner, ranks), metrics
+
+    def steps(carry):
+        carry, metrics = lax.scan(one_step, carry, jax.random.split(key, config.num_steps))
+        return carry, jax.tree.map(jnp.mean, metrics)
+
+    def wait(carry):
+        return carry, Metrics(*(jnp.float32(0),) * 3)
+
+    # Both conditions depend on `step` alone, so they stay branches under a sweep.
+    (learner, ranks), metrics = lax.cond(step + 1 >= config.first_learned, steps, wait, (state.learner, ranks))
+    copied = (step + 1) % config.target_period == 0
+    target = lax.cond(copied, lambda: learner.params, lambda: learner.target)
+    return State(learner._replace(target=target), ring, ranks), metrics
+
+
+def epsilons(hypers: Hypers, batch_shape: tuple[int, ...]) -> Array:
+    """Spreads ε over the environments that act: `ε^(1 + i / (N − 1) · spread)` for the i-th of `N`.
+
+    Args:
+        hypers: with `epsilon` and `epsilon_spread`.
+        batch_shape: `N`.
+
+    Returns:
+        `[*N]`.
+    """
+    num = math.prod(batch_shape)
+    place = jnp.arange(num) / max(num - 1, 1)
+    return (hypers.epsilon ** (1.0 + place * hypers.epsilon_spread)).reshape(batch_shape)
+
+
+def act(key: Key, obs: Tree, memory: Tree, *, params: Tree, hypers: Hypers, explore: bool, network: RecurrentQNetwork):
+    """Chooses actions at `[*N, *observation]`.  The key is consumed."""
+    after, values = networks.apply(network, params, memory, obs, method="step")
+    epsilon = epsilons(hypers, values.shape[:-1]) if explore else 0.0
+    return exploration.epsilon_greedy(key, values, epsilon), {"memory": memory}, after
+
+
+def policy(step: Array, state: State, hypers: Hypers, *, explore: bool, network: RecurrentQNetwork) -> Policy:
+    """ε-greedy, each environment with an ε of its own, while exploring; greedy otherwise."""
+    del step
+    config = network.config
+    return Policy(
+        memory=functools.partial(networks.initial_memory, config.core, config.core_size),
+        apply=functools.partial(act, params=state.learner.params, hypers=hypers, explore=explore, network=network),
+    )
+
+
+def build(spec: Spec, config: Config) -> Algorithm:
+    """Binds recurrent replay DQN to a task.
+
+    Args:
+        spec: observations of one array, `Discrete` actions.
+        config: what shapes the program.
+
+    Returns:
+        The algorithm; its batches are rollouts `[T, B]` of `Transition`, with the actor's memory in `extras`.
+
+    Raises:
+        ValueError: if the actions are not discrete.
+    """
+    if not isinstance(spec.action, Discrete):
+        raise ValueError(f"R2D2 chooses among discrete actions; the task's are {spec.action}")
+    network = RecurrentQNetwork(spec, config)
+    return Algorithm(
+        init=functools.partial(init, network=network),
+        update=functools.partial(update, network=network),
+        policy=functools.partial(policy, network=network),
+    )
