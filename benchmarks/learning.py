@@ -50,8 +50,16 @@ def thin(folder: Path) -> dict[str, Any]:
             }
     num = min(POINTS, max(2, NUMBERS // (curves.shape[0] * curves.shape[1])))
     index = np.unique(np.linspace(0, len(steps) - 1, num).round().astype(int))
-    kept = [[[_rounded(value) for value in seed] for seed in point] for point in curves[:, :, index]]
+    kept = [[[_rounded(value) for value in seed] for seed in point] for point in _thinned(curves, index)]
     return {"summary": summary, "env_steps": steps[index].tolist(), "curve": kept[0] if len(kept) == 1 else kept}
+
+
+def _thinned(curves: np.ndarray, index: np.ndarray) -> np.ndarray:
+    """Points `index` of curves `[..., U]`, each with the last value known since the point before it; nan for none."""
+    parts = np.split(curves, index[:-1] + 1, axis=-1)
+    known = [np.where(np.isfinite(part), np.arange(part.shape[-1]), -1).max(-1, keepdims=True) for part in parts]
+    last = [np.take_along_axis(part, np.maximum(at, 0), -1) for part, at in zip(parts, known, strict=True)]
+    return np.concatenate(last, axis=-1)
 
 
 def _means(curves: np.ndarray) -> list[list[list[float | None]]]:
