@@ -22,7 +22,8 @@ EXPERIMENTS: dict[str, Experiment] = {row.name: row for row in _ROWS}
 def find(name: str) -> Experiment:
     """Finds an experiment by its name, which may be shortened to any part of it that no other row has.
 
-    Rows whose names only go on where that name ends, such as `CartPole-v1-100k` after `CartPole-v1`, do not count.
+    A part that begins where a word of the name does goes before others: `dqn/CartPole` is not `distributed_dqn`'s.  Rows
+    whose names only go on where that name ends, such as `CartPole-v1-100k` after `CartPole-v1`, do not count.
 
     Args:
         name: such as `policy/ppo/CartPole-v1`, `ppo/CartPole` or `q_learning`.
@@ -35,7 +36,8 @@ def find(name: str) -> Experiment:
     """
     if name in EXPERIMENTS:
         return EXPERIMENTS[name]
-    matches = [full for full in EXPERIMENTS if name.lower() in full.lower()]
+    matches = [full for full in EXPERIMENTS if f"/{name.lower()}" in f"/{full.lower()}"]
+    matches = matches or [full for full in EXPERIMENTS if name.lower() in full.lower()]
     shortest = min(matches, key=len, default="")
     if matches and all(match.startswith(shortest) for match in matches):
         return EXPERIMENTS[shortest]
