@@ -22,8 +22,8 @@ EXPERIMENTS: dict[str, Experiment] = {row.name: row for row in _ROWS}
 def find(name: str) -> Experiment:
     """Finds an experiment by its name, which may be shortened to any part of it that no other row has.
 
-    A part that begins where a word of the name does goes before others: `dqn/CartPole` is not `distributed_dqn`'s.  Rows
-    whose names only go on where that name ends, such as `CartPole-v1-100k` after `CartPole-v1`, do not count.
+    A part that begins where a word of the name does goes before others: `dqn/CartPole` is not `distributed_dqn`'s.
+    Rows whose names only go on where that name ends, such as `CartPole-v1-100k` after `CartPole-v1`, do not count.
 
     Args:
         name: such as `policy/ppo/CartPole-v1`, `ppo/CartPole` or `q_learning`.

@@ -118,7 +118,7 @@ def test_show_takes_a_short_name_and_keeps_brackets(capsys, monkeypatch):
             "network 'cnn' cannot read observations of shape (4,)",
         ),
         (("sweep", "policy/ppo/CartPol-v1"), "did you mean policy/ppo/CartPole-v1"),
-        (("show", "CartPole"), "could be any of: value/dqn/CartPole-v1, policy/ppo/CartPole-v1"),
+        (("show", "CartPole"), "could be any of: value/dqn/CartPole-v1, value/dqn/CartPole-v1-double"),
         (("report",), "a report needs a run folder"),
         (("resume", "nowhere"), "nowhere holds no run"),
         (("evaluate", "nowhere"), "nowhere holds no run"),
@@ -139,7 +139,7 @@ def test_what_is_impossible_is_refused_in_one_line(capsys, tmp_path, monkeypatch
 def test_a_sweep_asks_for_what_was_typed(monkeypatch, tmp_path):
     asked = []
     monkeypatch.setattr(runner, "run", lambda *wanted: asked.append(wanted))
-    words = "sweep dqn --seeds 3 --steps 1e4 --seed 7 --set hypers.discount=0.9 --set config.num_envs=8"
+    words = "sweep dqn/CartPole --seeds 3 --steps 1e4 --seed 7 --set hypers.discount=0.9 --set config.num_envs=8"
     words += " --grid hypers.learning_rate=1e-3,1e-4 --devices 2 --chunk 4 --checkpoint-seconds 5 --stall-seconds 6.5"
     assert cli.main([*words.split(), "--quiet", "--tensorboard", "--out", str(tmp_path)]) == 0
     ((wanted, folder, _),) = asked
