@@ -17,15 +17,14 @@ features.
 """
 
 import functools
-from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from rlgen.core import Algorithm, Array, Box, Key, Policy, Spec, Transition, Tree
-from rlgen.parts import distributions, exploration, networks, normalise
+from rlgen.core import Array, Box, Key, Policy, Spec, Transition, Tree
+from rlgen.parts import checks, distributions, exploration, networks, normalise
 from rlgen.parts.returns import gae
 
 CORES = ("none", *networks.CORES)
@@ -128,16 +127,8 @@ class ActorCritic(nn.Module):
         Returns:
             The distributions and values at `[M, T]`, and the memory after each step, `[M, T, D]`.
         """
-
-        def one(cell, memory, inputs):
-            start, features = inputs
-            memory = jax.tree.map(lambda leaf: jnp.where(start[:, None], 0.0, leaf), memory)
-            memory, features = cell(memory, features)
-            return memory, (features, memory)
-
-        through = nn.scan(one, variable_broadcast="params", split_rngs={"params": False}, in_axes=1, out_axes=1)
         embedded = self.critic_torso(networks.encode(obs, self.spec.observation))
-        _, (features, memories) = through(self.cell, memory, (start, embedded))
+        features, memories = networks.unroll(self.cell, embedded, start, memory)
         return self.distribution(features), self.value(features), memories
 
     def __call__(self, obs: Array, start: Array | None = None, memory: Tree = ()) -> tuple[Any, Array]:
@@ -170,17 +161,8 @@ def make(spec: Spec, config: Any, kind: type[Network] = ActorCritic, **fields: A
         raise ValueError(f"config.normalise_observations has no meaning for observations in {spec.observation}")
     distributions.num_parameters(spec.action, config.distribution)
     network = kind(spec, config, **fields)
-    for name, choices in (("core", CORES), ("initialiser", networks.INITIALISERS)):
-        if getattr(network, name) not in choices:
-            raise ValueError(f"config.{name}={getattr(network, name)!r} is not one of {', '.join(choices)}")
+    checks.one_of(network, core=CORES, initialiser=networks.INITIALISERS)
     return network
-
-
-def bind(
-    network: ActorCritic, init: Callable[..., Any], update: Callable[..., Any], policy: Callable[..., Any]
-) -> Algorithm:
-    """Binds an algorithm's functions, which take `network` by keyword, to its network."""
-    return Algorithm(*(functools.partial(function, network=network) for function in (init, update, policy)))
 
 
 def initial_memory(network: ActorCritic, batch_shape: tuple[int, ...]) -> Tree:

@@ -1,19 +1,24 @@
 """Networks as flax linen modules.
 
-Shape legend: `N` any batch shape, `D` features.
+Shape legend: `N` any batch shape, `M` sequences of `T` steps, `D` features.
 """
 
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from rlgen.core import Array, Discrete, Space, Tree
+from rlgen.core import Algorithm, Array, Discrete, Space, Tree
 
-INITIALISERS = {"orthogonal": nn.initializers.orthogonal, "lecun": lambda gain: nn.initializers.lecun_normal()}
+INITIALISERS = {
+    "orthogonal": nn.initializers.orthogonal,
+    "lecun": lambda gain: nn.initializers.lecun_normal(),
+    "xavier": lambda gain: nn.initializers.xavier_uniform(),
+}
 CORES = {"lstm": nn.OptimizedLSTMCell, "gru": nn.GRUCell}
 ACTIVATIONS = {"relu": nn.relu, "tanh": nn.tanh, "elu": nn.elu, "silu": nn.silu, "gelu": nn.gelu}
 
@@ -134,6 +139,34 @@ def apply(network: nn.Module, params: Tree, *inputs: Any, method: str | None = N
         What the method returns.
     """
     return network.apply(params, *inputs, method=method)
+
+
+def bind(network: Any, init: Callable[..., Any], update: Callable[..., Any], policy: Callable[..., Any]):
+    """Binds an algorithm's functions, which take `network` by keyword, to its network or networks."""
+    return Algorithm(*(functools.partial(function, network=network) for function in (init, update, policy)))
+
+
+def unroll(cell: nn.Module, inputs: Array, start: Array, memory: Tree) -> tuple[Array, Tree]:
+    """Goes through sequences with a recurrent core, inside a module that owns it.
+
+    Args:
+        cell: the core, of `CORES`.
+        inputs: `[M, T, D]`.
+        start: `[M, T]` bool, where the memory starts anew.
+        memory: `[M, D]`, before the first step.
+
+    Returns:
+        Features, `[M, T, D]`, and the memory after each step, `[M, T, D]`.
+    """
+
+    def one(cell, memory, each):
+        start, inputs = each
+        memory = jax.tree.map(lambda leaf: jnp.where(start[:, None], 0.0, leaf), memory)
+        memory, features = cell(memory, inputs)
+        return memory, (features, memory)
+
+    through = nn.scan(one, variable_broadcast="params", split_rngs={"params": False}, in_axes=1, out_axes=1)
+    return through(cell, memory, (start, inputs))[1]
 
 
 def initial_memory(core: str, size: int, batch_shape: tuple[int, ...]) -> Tree:

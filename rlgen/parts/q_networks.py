@@ -6,7 +6,8 @@ of arXiv:1706.10295; the embedding of fractions is IQN's, arXiv:1806.06923.
 An algorithm's `Config` gives what `QNetwork` names, and `num_fractions`, how many quantiles an implicit distribution is
 asked for; its `Hypers` the ends of a categorical distribution, `lowest_return` and `highest_return`.
 
-Shape legend: `N` any batch shape, `A` actions, `K` numbers that predict the return, `D` features.
+Shape legend: `N` any batch shape, `A` actions, `K` numbers that predict the return, `D` features, `M`
+sequences of `L` steps.
 """
 
 import functools
@@ -18,7 +19,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from rlgen.core import Array, Key, Spec, Tree
+from rlgen.core import Algorithm, Array, Discrete, Key, Spec, Tree
 from rlgen.parts import distributional, exploration, networks
 
 _NUM_COSINES = 64
@@ -153,6 +154,75 @@ class QNetwork(nn.Module):
         if config.dueling:
             predicted += stream("value", 1, keys[1]) - predicted.mean(-2, keepdims=True)
         return predicted if fractions is None else jnp.swapaxes(predicted[..., 0], -1, -2)
+
+
+class RecurrentQNetwork(nn.Module):
+    """Action values from what an episode has shown so far.
+
+    Attributes:
+        spec: of the task.
+        config: as of `QNetwork`, with hidden layers before the core, `core` of `networks.CORES`, `core_size`, and
+            `stream_sizes`, of the hidden layers after it.
+    """
+
+    spec: Spec
+    config: Any
+
+    def setup(self):
+        """Builds the layers."""
+        config, num = self.config, self.spec.action.num
+        self.torso = networks.torso(config.network, config.hidden_sizes, config.activation, self.spec.observation)
+        self.cell = networks.CORES[config.core](config.core_size)
+        self.advantage = Stream(tuple(config.stream_sizes), num, config)
+        if config.dueling:
+            self.value = Stream(tuple(config.stream_sizes), 1, config)
+
+    def values(self, features: Array) -> Array:
+        """Gives action values `[*N, A]` from features `[*N, D]`."""
+        advantage = self.advantage(features, None)
+        if not self.config.dueling:
+            return advantage
+        return self.value(features, None) + advantage - advantage.mean(-1, keepdims=True)
+
+    def step(self, memory: Tree, obs: Array) -> tuple[Tree, Array]:
+        """Gives the memory after `[*N, *observation]`, and action values there, `[*N, A]`."""
+        memory, features = self.cell(memory, self.torso(networks.encode(obs, self.spec.observation)))
+        return memory, self.values(features)
+
+    def unroll(self, obs: Array, start: Array, memory: Tree) -> tuple[Array, Tree]:
+        """Goes through sequences.
+
+        Args:
+            obs: `[M, L, *observation]`.
+            start: `[M, L]` bool, where the memory starts anew.
+            memory: `[M, D]`, before the first step.
+
+        Returns:
+            Action values, `[M, L, A]`, and the memory after each step, `[M, L, D]`.
+        """
+        embedded = self.torso(networks.encode(obs, self.spec.observation))
+        features, memories = networks.unroll(self.cell, embedded, start, memory)
+        return self.values(features), memories
+
+
+def bind(network: Any, init: Callable[..., Any], update: Callable[..., Any], policy: Callable[..., Any]) -> Algorithm:
+    """Binds an algorithm's functions, which take `network` by keyword, to a network of action values.
+
+    Args:
+        network: with the `spec` of the task.
+        init: of the algorithm.
+        update: of the algorithm.
+        policy: of the algorithm.
+
+    Returns:
+        The algorithm.
+
+    Raises:
+        ValueError: if the task's actions are not discrete.
+    """
+    if not isinstance(network.spec.action, Discrete):
+        raise ValueError(f"action values choose among discrete actions; the task's are {network.spec.action}")
+    return networks.bind(network, init, update, policy)
 
 
 def value_of(q_values: Array, action: Array) -> Array:

@@ -13,7 +13,7 @@ import functools
 from typing import Any, NamedTuple
 
 from rlgen.core import Algorithm, Array, Key, Spec, Transition, Tree
-from rlgen.parts import actor_critic, losses, optim
+from rlgen.parts import actor_critic, checks, losses, networks, optim
 from rlgen.parts.actor_critic import ActorCritic, Examples, policy
 
 OPTIMISERS = ("rmsprop", "adam")
@@ -50,8 +50,7 @@ class Config:
     normalise_rewards: bool = False
 
     def __post_init__(self):
-        if self.optimiser not in OPTIMISERS:
-            raise ValueError(f"config.optimiser={self.optimiser!r} is not one of {', '.join(OPTIMISERS)}")
+        checks.one_of(self, optimiser=OPTIMISERS)
 
 
 class Hypers(NamedTuple):
@@ -166,4 +165,4 @@ def build(spec: Spec, config: Config) -> Algorithm:
     Raises:
         ValueError: if discrete observations are to be normalised, or there is no such distribution over the actions.
     """
-    return actor_critic.bind(actor_critic.make(spec, config, core=config.core), init, update, policy)
+    return networks.bind(actor_critic.make(spec, config, core=config.core), init, update, policy)

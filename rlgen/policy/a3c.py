@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from rlgen.core import Algorithm, Array, Key, Policy, Spec, Transition, Tree
-from rlgen.parts import actor_critic, asynchrony
+from rlgen.parts import actor_critic, asynchrony, checks, networks
 from rlgen.parts.actor_critic import ActorCritic
 from rlgen.parts.asynchrony import Workers
 from rlgen.policy import a2c
@@ -39,8 +39,7 @@ class Config(a2c.Config):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.num_envs % self.num_workers:
-            raise ValueError(f"config.num_workers={self.num_workers} does not divide {self.num_envs} environments")
+        checks.divides(self, "num_workers", self.num_envs, f"{self.num_envs} environments")
 
 
 class Hypers(NamedTuple):
@@ -192,4 +191,4 @@ def build(spec: Spec, config: Config) -> Algorithm:
     Raises:
         ValueError: if discrete observations are to be normalised, or there is no such distribution over the actions.
     """
-    return actor_critic.bind(actor_critic.make(spec, config, core=config.core), init, update, policy)
+    return networks.bind(actor_critic.make(spec, config, core=config.core), init, update, policy)

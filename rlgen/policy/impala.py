@@ -27,7 +27,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from rlgen.core import Algorithm, Array, Key, Policy, Spec, Transition, Tree
-from rlgen.parts import actor_critic, returns
+from rlgen.parts import actor_critic, checks, networks, returns
 from rlgen.parts.actor_critic import ActorCritic, Examples
 from rlgen.policy import a2c
 
@@ -49,8 +49,7 @@ class Config(a2c.Config):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.correction not in CORRECTIONS:
-            raise ValueError(f"config.correction={self.correction!r} is not one of {', '.join(CORRECTIONS)}")
+        checks.one_of(self, correction=CORRECTIONS)
 
 
 class Hypers(NamedTuple):
@@ -175,4 +174,4 @@ def build(spec: Spec, config: Config) -> Algorithm:
     Raises:
         ValueError: if discrete observations are to be normalised, or there is no such distribution over the actions.
     """
-    return actor_critic.bind(actor_critic.make(spec, config, core=config.core), init, update, policy)
+    return networks.bind(actor_critic.make(spec, config, core=config.core), init, update, policy)

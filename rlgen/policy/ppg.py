@@ -26,7 +26,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from rlgen.core import Algorithm, Array, Key, Spec, Transition, Tree
-from rlgen.parts import actor_critic, losses, networks, normalise, optim, replay
+from rlgen.parts import actor_critic, checks, losses, networks, normalise, optim, replay
 from rlgen.parts.actor_critic import ActorCritic, policy
 from rlgen.policy import ppo
 
@@ -71,12 +71,7 @@ class Config:
     normalise_rewards: bool = True
 
     def __post_init__(self):
-        for name in ("num_minibatches", "num_auxiliary_minibatches"):
-            if (self.num_envs * self.rollout_length) % getattr(self, name):
-                raise ValueError(
-                    f"config.{name}={getattr(self, name)} does not divide"
-                    f" {self.num_envs} environments × {self.rollout_length} steps"
-                )
+        checks.rollouts_divided(self, "num_minibatches", "num_auxiliary_minibatches")
 
 
 class Hypers(NamedTuple):
@@ -338,4 +333,4 @@ def build(spec: Spec, config: Config) -> Algorithm:
     Raises:
         ValueError: if discrete observations are to be normalised, or there is no such distribution over the actions.
     """
-    return actor_critic.bind(actor_critic.make(spec, config, PhasicNetwork), init, update, policy)
+    return networks.bind(actor_critic.make(spec, config, PhasicNetwork), init, update, policy)

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from rlgen.core import Algorithm, Array, Key, Spec, Transition, Tree
-from rlgen.parts import actor_critic, losses, optim, returns
+from rlgen.parts import actor_critic, checks, losses, networks, optim, returns
 from rlgen.parts.actor_critic import ActorCritic, policy
 
 
@@ -64,11 +64,11 @@ class Config:
     clip_values: bool = True
 
     def __post_init__(self):
-        num, what = self.num_envs * self.rollout_length, f"{self.num_envs} environments × {self.rollout_length} steps"
-        if self.core != "none":
-            num, what = self.num_envs, f"the sequences of {self.num_envs} environments, which a core reads whole"
-        if num % self.num_minibatches:
-            raise ValueError(f"config.num_minibatches={self.num_minibatches} does not divide {what}")
+        if self.core == "none":
+            checks.rollouts_divided(self, "num_minibatches")
+        else:
+            what = f"the sequences of {self.num_envs} environments, which a core reads whole"
+            checks.divides(self, "num_minibatches", self.num_envs, what)
 
 
 class Hypers(NamedTuple):
@@ -242,4 +242,4 @@ def build(spec: Spec, config: Config) -> Algorithm:
         ValueError: if discrete observations are to be normalised, or there is no such distribution over the actions.
     """
     fields = {"core": config.core, "shared": config.shared, "initialiser": config.initialiser}
-    return actor_critic.bind(actor_critic.make(spec, config, **fields), init, update, policy)
+    return networks.bind(actor_critic.make(spec, config, **fields), init, update, policy)

@@ -31,7 +31,7 @@ import optax
 from jax import lax
 
 from rlgen.core import Algorithm, Array, Key, Spec, Transition, Tree
-from rlgen.parts import actor_critic, losses, networks, optim, returns
+from rlgen.parts import actor_critic, checks, losses, networks, optim, returns
 from rlgen.parts.actor_critic import ActorCritic, policy
 
 BASELINES = ("none", "value")
@@ -67,8 +67,7 @@ class Config:
     normalise_rewards: bool = False
 
     def __post_init__(self):
-        if self.baseline not in BASELINES:
-            raise ValueError(f"config.baseline={self.baseline!r} is not one of {', '.join(BASELINES)}")
+        checks.one_of(self, baseline=BASELINES)
 
 
 class Hypers(NamedTuple):
@@ -274,4 +273,4 @@ def build(spec: Spec, config: Config) -> Algorithm:
     Raises:
         ValueError: if discrete observations are to be normalised, or there is no such distribution over the actions.
     """
-    return actor_critic.bind(actor_critic.make(spec, config), init, update, policy)
+    return networks.bind(actor_critic.make(spec, config), init, update, policy)

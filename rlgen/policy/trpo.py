@@ -22,7 +22,7 @@ import optax
 from jax import lax
 
 from rlgen.core import Algorithm, Array, Key, Spec, Transition, Tree
-from rlgen.parts import actor_critic, losses, natural, networks, optim
+from rlgen.parts import actor_critic, checks, losses, natural, networks, optim
 from rlgen.parts.actor_critic import ActorCritic, Examples, policy
 
 
@@ -63,11 +63,7 @@ class Config:
     normalise_rewards: bool = False
 
     def __post_init__(self):
-        if (self.num_envs * self.rollout_length) % self.num_minibatches:
-            raise ValueError(
-                f"config.num_minibatches={self.num_minibatches} does not divide"
-                f" {self.num_envs} environments × {self.rollout_length} steps"
-            )
+        checks.rollouts_divided(self, "num_minibatches")
 
 
 class Hypers(NamedTuple):
@@ -234,4 +230,4 @@ def build(spec: Spec, config: Config) -> Algorithm:
     Raises:
         ValueError: if discrete observations are to be normalised, or there is no such distribution over the actions.
     """
-    return actor_critic.bind(actor_critic.make(spec, config), init, update, policy)
+    return networks.bind(actor_critic.make(spec, config), init, update, policy)

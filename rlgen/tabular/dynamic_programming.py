@@ -15,7 +15,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from rlgen.core import Algorithm, Array, Key, Spec
-from rlgen.parts import backups, tabular
+from rlgen.parts import backups, checks, tabular
 from rlgen.parts.backups import Process
 from rlgen.parts.tabular import greedy_policy as policy
 
@@ -48,8 +48,7 @@ class Config:
         Raises:
             ValueError: if so.
         """
-        if self.method not in METHODS:
-            raise ValueError(f"config.method={self.method!r} is not one of {', '.join(METHODS)}")
+        checks.one_of(self, method=METHODS)
 
 
 class Hypers(NamedTuple):

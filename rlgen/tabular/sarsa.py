@@ -23,7 +23,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from rlgen.core import Algorithm, Array, Key, Spec, Transition
-from rlgen.parts import tabular
+from rlgen.parts import checks, tabular
 from rlgen.parts.tabular import policy
 
 TARGETS = ("sarsa", "expected")
@@ -46,8 +46,7 @@ class Config:
     target: str = "sarsa"
 
     def __post_init__(self):
-        if self.target not in TARGETS:
-            raise ValueError(f"config.target={self.target!r} is not one of {', '.join(TARGETS)}")
+        checks.one_of(self, target=TARGETS)
 
 
 class Hypers(NamedTuple):

@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 
 from rlgen.core import Algorithm, Array, Key, Spec, Transition
-from rlgen.parts import tabular
+from rlgen.parts import checks, tabular
 from rlgen.parts.tabular import policy
 
 TRACES = ("accumulating", "replacing", "dutch")
@@ -42,8 +42,7 @@ class Config:
     trace: str = "replacing"
 
     def __post_init__(self):
-        if self.trace not in TRACES:
-            raise ValueError(f"config.trace={self.trace!r} is not one of {', '.join(TRACES)}")
+        checks.one_of(self, trace=TRACES)
 
 
 class Hypers(NamedTuple):

@@ -23,10 +23,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
-from rlgen.core import Algorithm, Array, Discrete, Key, Policy, Spec, Transition, Tree
-from rlgen.parts import asynchrony, exploration, losses, networks, optim, q_networks
+from rlgen.core import Algorithm, Array, Key, Policy, Spec, Transition, Tree
+from rlgen.parts import asynchrony, checks, experience, exploration, losses, networks, optim, q_networks
 from rlgen.parts.asynchrony import Workers
 from rlgen.parts.q_networks import ValueNetwork
 from rlgen.parts.returns import n_step_return
@@ -66,10 +65,8 @@ class Config:
     activation: str = "relu"
 
     def __post_init__(self):
-        if self.rule not in RULES:
-            raise ValueError(f"config.rule={self.rule!r} is not one of {', '.join(RULES)}")
-        if self.num_envs % self.num_workers:
-            raise ValueError(f"config.num_workers={self.num_workers} does not divide {self.num_envs} environments")
+        checks.one_of(self, rule=RULES)
+        checks.divides(self, "num_workers", self.num_envs, f"{self.num_envs} environments")
 
 
 class Hypers(NamedTuple):
@@ -219,11 +216,7 @@ def update(key: Key, step: Array, state: State, batch: Transition, hypers: Hyper
     arrived = asynchrony.turns(turn_key, hypers.mean_age, config.num_workers)
     age = workers.age.astype(jnp.float32).mean()
     learner, workers = learn(arrived, learner, workers, gradients, hypers, config=config)
-    target = lax.cond(
-        (step + 1) % config.target_period == 0,  # of `step` alone, so that it stays a branch under a sweep
-        lambda: learner.params,
-        lambda: learner.target,
-    )
+    target = experience.follow(step, learner.target, learner.params, period=config.target_period)
     means = jax.tree.map(jnp.mean, metrics)
     return State(learner._replace(target=target), workers, share), Metrics(**means, age=age)
 
@@ -279,11 +272,4 @@ def build(spec: Spec, config: Config) -> Algorithm:
     Raises:
         ValueError: if the actions are not discrete.
     """
-    if not isinstance(spec.action, Discrete):
-        raise ValueError(f"Q-learning chooses among discrete actions; the task's are {spec.action}")
-    network = ValueNetwork(spec, config)
-    return Algorithm(
-        init=functools.partial(init, network=network),
-        update=functools.partial(update, network=network),
-        policy=functools.partial(policy, network=network),
-    )
+    return q_networks.bind(ValueNetwork(spec, config), init, update, policy)

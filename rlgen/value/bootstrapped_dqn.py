@@ -21,11 +21,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 from jax import lax
 
-from rlgen.core import Algorithm, Array, Discrete, Key, Policy, Spec, Transition, Tree
-from rlgen.parts import exploration, losses, networks, optim, q_networks, replay
+from rlgen.core import Algorithm, Array, Key, Policy, Spec, Transition, Tree
+from rlgen.parts import checks, experience, exploration, losses, networks, optim, q_networks, replay
 from rlgen.parts.q_networks import ValueNetwork
 from rlgen.parts.replay import Steps
 
@@ -72,14 +71,8 @@ class Config:
     activation: str = "relu"
 
     def __post_init__(self):
-        for name, known in (("error", ERRORS), ("evaluation", EVALUATIONS)):
-            if getattr(self, name) not in known:
-                raise ValueError(f"config.{name}={getattr(self, name)!r} is not one of {', '.join(known)}")
-        if self.capacity % (self.num_envs * self.rollout_length):
-            raise ValueError(
-                f"config.capacity={self.capacity} is no multiple of"
-                f" {self.num_envs} environments × {self.rollout_length} steps"
-            )
+        checks.one_of(self, error=ERRORS, evaluation=EVALUATIONS)
+        experience.check(self)
 
 
 class Hypers(NamedTuple):
@@ -233,9 +226,7 @@ def init(key: Key, hypers: Hypers, *, network: ValueNetwork) -> State:
     params, prior = map(heads, jax.random.split(key))
     target = jax.tree.map(jnp.copy, params)  # two names for one buffer could not be donated
     opt_state = jax.vmap(optimiser(hypers).init)(params)
-    extras = {"mask": jnp.zeros(config.num_heads, bool)}
-    example = Transition(obs, jnp.int32(0), jnp.float32(0), obs, jnp.bool_(False), jnp.bool_(False), extras)
-    ring = replay.init(example, capacity=config.capacity, num_envs=config.num_envs, num_rows=config.rollout_length)
+    ring = experience.ring(spec, config, {"mask": jnp.zeros(config.num_heads, bool)})
     return State(Learner(params, prior, target, opt_state), ring)
 
 
@@ -251,26 +242,17 @@ def update(key: Key, step: Array, state: State, batch: Transition, hypers: Hyper
     rows = replay.filled(ring, step, config.rollout_length)
     last_row = replay.newest(ring, step, config.rollout_length)
 
-    def one_step(learner, key):
+    def one_step(learner, key, count):
+        del count
         index = replay.draw(key, ring, rows, config.batch_size)
         minibatch = replay.multi_step(ring, index, last_row, hypers.discount, config.n_step)
         return learn(learner, minibatch, replay.take(ring.extras["mask"], index), hypers, network=network)
 
-    def steps(learner):
-        learner, metrics = lax.scan(one_step, learner, jax.random.split(draws_key, config.num_steps))
-        return learner, jax.tree.map(jnp.mean, metrics)
-
-    def wait(learner):
-        return learner, Metrics(*(jnp.float32(0),) * 4)
-
-    # Both conditions depend on `step` alone, so they stay branches under a sweep.
-    warm = -(-config.warm_up // (config.num_envs * config.rollout_length))
-    learner, metrics = lax.cond(step + 1 >= warm, steps, wait, state.learner)
-    target = lax.cond(
-        (step + 1) % config.target_period == 0,
-        lambda: optax.incremental_update(learner.params, learner.target, hypers.tau),
-        lambda: learner.target,
+    first = experience.warm(config)
+    learner, metrics = experience.practise(
+        draws_key, step, state.learner, one_step, num_steps=config.num_steps, first=first, metrics=Metrics
     )
+    target = experience.follow(step, learner.target, learner.params, period=config.target_period, tau=hypers.tau)
     return State(learner._replace(target=target), ring), metrics
 
 
@@ -317,11 +299,4 @@ def build(spec: Spec, config: Config) -> Algorithm:
     Raises:
         ValueError: if the actions are not discrete.
     """
-    if not isinstance(spec.action, Discrete):
-        raise ValueError(f"bootstrapped DQN chooses among discrete actions; the task's are {spec.action}")
-    network = ValueNetwork(spec, config)
-    return Algorithm(
-        init=functools.partial(init, network=network),
-        update=functools.partial(update, network=network),
-        policy=functools.partial(policy, network=network),
-    )
+    return q_networks.bind(ValueNetwork(spec, config), init, update, policy)

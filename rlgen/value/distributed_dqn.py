@@ -26,7 +26,7 @@ from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from rlgen.core import Algorithm, Array, Key, Policy, Spec, Transition, Tree
-from rlgen.parts import asynchrony, optim, priorities, replay
+from rlgen.parts import asynchrony, optim, q_networks
 from rlgen.parts.q_networks import QNetwork
 from rlgen.parts.replay import Steps
 from rlgen.value import dqn
@@ -88,7 +88,7 @@ def learn(
     *,
     network: QNetwork,
     axes: tuple[str, ...] = (SHARD,),
-) -> tuple[Learner, Metrics, Array]:
+) -> tuple[Learner, dqn.Metrics, Array]:
     """Takes one gradient step, the same on every shard, on a minibatch of each: the rule itself.
 
     Args:
@@ -114,7 +114,7 @@ def learn(
         weight,
         hypers,
     )
-    return Learner(params, learner.target, opt_state), Metrics(*lax.pmean(metrics, axes)), priority
+    return Learner(params, learner.target, opt_state), lax.pmean(metrics, axes), priority
 
 
 def _own_share(config: Config) -> Config:
@@ -150,55 +150,31 @@ def init(key: Key, hypers: Hypers, *, network: QNetwork, num_shards: int, mesh: 
 def of_shard(
     key: Key,
     step: Array,
-    learner: Learner,
+    state: dqn.State,
+    batch: Transition,
     hypers: Hypers,
-    own: tuple[Array, Transition, Tree, Transition],
+    shard: Array,
     *,
     network: QNetwork,
     axes: tuple[str, ...],
-):
+) -> tuple[dqn.State, dqn.Metrics]:
     """What one shard does in an update: it stores its part of the rollout and learns together with the others.
 
     Args:
         key: consumed; the same on every shard.
         step: updates done before, scalar.
-        learner: the same on every shard.
+        state: the learner, the same on every shard, and the shard's part of the replay, `[R, B / D, ...]`.
+        batch: its part of the rollout, `[T, B / D]`.
         hypers: numbers.
-        own: its number, which makes keys its own, its part of the replay, `[R, B / D, ...]`, the priorities of that,
-            and its part of the rollout, `[T, B / D]`.
+        shard: its number, which makes keys its own.
         network: what is predicted, with the shard's share of everything in its config.
         axes: names of the mapped axes that the shards lie along.
 
     Returns:
-        `(learner, metrics, (replay, priorities))`: learner and metrics are the same on every shard.
+        `(state, metrics)`: learner and metrics are the same on every shard.
     """
-    config, (shard, ring, ranks, batch) = network.config, own
-    num = config.num_envs * config.rollout_length
-    ring = replay.add(ring, step, batch._replace(extras={}))
-    last_row = replay.newest(ring, step, config.rollout_length)
-    if config.replay != "uniform":
-        ranks = priorities.add(ranks, step, size=config.capacity, num=num, sort_period=config.sort_period)
-
-    def one_step(carry, key):
-        learner, ranks = carry
-        draw_key, learn_key = jax.random.split(jax.random.fold_in(key, shard))
-        index, weight = dqn.drawn(draw_key, step, ring, ranks, hypers, config=config)
-        minibatch = replay.multi_step(ring, index, last_row, hypers.discount, config.n_step)
-        learner, metrics, priority = learn(learn_key, learner, minibatch, weight, hypers, network=network, axes=axes)
-        if config.replay != "uniform":
-            ranks = priorities.update(ranks, index, priority, hypers.priority_exponent, priorities.LEAST)
-        return (learner, ranks), metrics
-
-    def steps(carry):
-        carry, metrics = lax.scan(one_step, carry, jax.random.split(key, config.num_steps))
-        return carry, jax.tree.map(jnp.mean, metrics)
-
-    def wait(carry):
-        return carry, Metrics(*(jnp.float32(0),) * 3)
-
-    # The condition depends on `step` alone, so that it stays a branch under a sweep and all devices agree.
-    (learner, ranks), metrics = lax.cond(step + 1 >= -(-config.warm_up // num), steps, wait, (learner, ranks))
-    return learner, metrics, (ring, ranks)
+    own_key, together = jax.random.fold_in(key, shard), functools.partial(learn, axes=axes)
+    return dqn.practise(own_key, step, state, batch, hypers, network=network, learn=together)
 
 
 def update(
@@ -215,24 +191,21 @@ def update(
     """Deals out a rollout `[T, B]` by environment and lets all shards learn.  The key is consumed."""
     names = () if mesh is None else mesh.axis_names
     each = functools.partial(of_shard, network=network, axes=(*names, SHARD))
-    together = jax.vmap(each, (None, None, None, None, 0), (None, None, 0), axis_name=SHARD)
+    held = dqn.State._make((None, 0, 0))
+    together = jax.vmap(each, (None, None, held, 0, None, 0), (held, None), axis_name=SHARD)
     if mesh is not None:
         everywhere, apart = PartitionSpec(), PartitionSpec(*names)
+        held = dqn.State._make((everywhere, apart, apart))
         together = jax.shard_map(
             together,
             mesh=mesh,
-            in_specs=(everywhere, everywhere, everywhere, everywhere, apart),
-            out_specs=(everywhere, everywhere, apart),
+            in_specs=(everywhere, everywhere, held, apart, everywhere, apart),
+            out_specs=(held, everywhere),
             check_vma=False,
         )
-    own = (jnp.arange(num_shards), state.replay, state.priorities, asynchrony.apart(batch, num_shards, 1))
-    learner, metrics, (ring, ranks) = together(key, step, state.learner, hypers, own)
-    target = lax.cond(
-        (step + 1) % network.config.target_period == 0,
-        lambda: optax.incremental_update(learner.params, learner.target, hypers.tau),
-        lambda: learner.target,
-    )
-    return State(learner._replace(target=target), ring, ranks), metrics
+    parts = asynchrony.apart(batch, num_shards, 1)
+    learned, metrics = together(key, step, dqn.State(*state), parts, hypers, jnp.arange(num_shards))
+    return State(*dqn.follow(step, learned, hypers, config=network.config)), Metrics(*metrics)
 
 
 def policy(step: Array, state: State, hypers: Hypers, *, explore: bool, network: QNetwork, mesh: Mesh | None) -> Policy:
@@ -265,10 +238,10 @@ def build(spec: Spec, config: Config, *, mesh: Mesh | None = None) -> Algorithm:
     """
     if mesh is not None and config.num_shards % mesh.size:
         raise ValueError(f"config.num_shards={config.num_shards} is no multiple of {mesh.size} devices")
-    dqn.build(spec, config)  # says what it cannot do
-    network = QNetwork(spec, _own_share(config))
-    return Algorithm(
-        init=functools.partial(init, network=network, num_shards=config.num_shards, mesh=mesh),
-        update=functools.partial(update, network=network, num_shards=config.num_shards, mesh=mesh),
-        policy=functools.partial(policy, network=network, mesh=mesh),
+    shards = {"num_shards": config.num_shards, "mesh": mesh}
+    return q_networks.bind(
+        QNetwork(spec, _own_share(config)),
+        functools.partial(init, **shards),
+        functools.partial(update, **shards),
+        functools.partial(policy, mesh=mesh),
     )

@@ -16,20 +16,19 @@ actions, `K` numbers that predict a return, `L` returns that a target is made of
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 from jax import lax
 
-from rlgen.core import Algorithm, Array, Discrete, Key, Policy, Spec, Transition, Tree
-from rlgen.parts import distributional, exploration, losses, optim, priorities, q_networks, replay
+from rlgen.core import Algorithm, Array, Key, Policy, Spec, Transition, Tree
+from rlgen.parts import checks, distributional, experience, exploration, losses, optim, q_networks
 from rlgen.parts.q_networks import QNetwork
 from rlgen.parts.replay import Steps
 
 ERRORS = {"huber": losses.huber, "squared": losses.squared}
-REPLAYS = ("uniform", *priorities.KINDS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +48,7 @@ class Config:
         dueling: whether a value and advantages, each with a hidden layer of its own, make the action values.
         noisy: whether the last hidden layer and the outputs are noisy.
         noise_scale: `σ₀`, deviation of the noise at the start.
-        replay: of `REPLAYS`.
+        replay: of `experience.REPLAYS`.
         sort_period: updates between two sorts of a replay by rank.
         head: of `distributional.KINDS`: what is predicted of the return.
         num_atoms: of a categorical distribution, or fixed quantiles.
@@ -83,16 +82,10 @@ class Config:
     activation: str = "relu"
 
     def __post_init__(self):
-        for name, known in (("error", ERRORS), ("replay", REPLAYS), ("head", distributional.KINDS)):
-            if getattr(self, name) not in known:
-                raise ValueError(f"config.{name}={getattr(self, name)!r} is not one of {', '.join(known)}")
+        checks.one_of(self, error=ERRORS, replay=experience.REPLAYS, head=distributional.KINDS)
+        experience.check(self)
         if self.head == "categorical" and self.num_atoms < 2:
             raise ValueError(f"config.num_atoms={self.num_atoms}: a categorical distribution needs two atoms or more")
-        if self.capacity % (self.num_envs * self.rollout_length):
-            raise ValueError(
-                f"config.capacity={self.capacity} is no multiple of"
-                f" {self.num_envs} environments × {self.rollout_length} steps"
-            )
 
     @property
     def idle(self) -> dict[str, str]:
@@ -253,71 +246,54 @@ def init(key: Key, hypers: Hypers, *, network: QNetwork) -> State:
     obs = jnp.zeros(spec.observation.shape, spec.observation.dtype)
     fractions = jnp.zeros((1, config.num_fractions)) if config.head == "implicit" else None
     params = network.init(key, obs[None], None, fractions)
-    example = Transition(obs, jnp.int32(0), jnp.float32(0), obs, jnp.bool_(False), jnp.bool_(False), {})
-    ring = replay.init(example, capacity=config.capacity, num_envs=config.num_envs, num_rows=config.rollout_length)
-    ranks = () if config.replay == "uniform" else priorities.init(config.capacity, kind=config.replay)
     target = jax.tree.map(jnp.copy, params)  # two names for one buffer could not be donated
-    return State(Learner(params, target, optimiser(hypers).init(params)), ring, ranks)
+    learner = Learner(params, target, optimiser(hypers).init(params))
+    return State(learner, experience.ring(spec, config), experience.ranks(config.capacity, config=config))
 
 
-def drawn(key: Key, step: Array, ring: Transition, ranks: Tree, hypers: Hypers, *, config: Config):
-    """Draws a minibatch's slots and says how much each counts.
+def practise(
+    key: Key,
+    step: Array,
+    state: State,
+    batch: Transition,
+    hypers: Hypers,
+    *,
+    network: QNetwork,
+    learn: Callable[..., tuple[Learner, Metrics, Array]] = learn,
+) -> tuple[State, Metrics]:
+    """Stores a rollout and takes some gradient steps on what is stored.
 
     Args:
         key: consumed.
         step: updates done before, scalar.
-        ring: `[R, B, ...]`, with what this update wrote.
-        ranks: priorities of its slots.
+        state: of the algorithm.
+        batch: the rollout, `[T, B]`.
         hypers: numbers.
-        config: how slots are drawn.
+        network: what is predicted.
+        learn: the rule.
 
     Returns:
-        Slots and weights, `[M]` each.
+        `(state, metrics)`: the target is left as it was.
     """
-    if config.replay == "uniform":
-        rows = replay.filled(ring, step, config.rollout_length)
-        return replay.draw(key, ring, rows, config.batch_size), jnp.ones(config.batch_size)
-    index, probability = priorities.sample(key, ranks, config.batch_size, hypers.priority_exponent)
-    importance = exploration.linear(hypers.importance_start, 1.0, step / hypers.horizon)
-    return index, priorities.weights(probability, importance)
+
+    def rule(key, count, *data):
+        del count
+        return learn(key, *data, network=network)
+
+    return experience.update(key, step, state, batch, hypers, config=network.config, learn=rule, metrics=Metrics)
+
+
+def follow(step: Array, state: State, hypers: Hypers, *, config: Config) -> State:
+    """Moves the target network, if it is time."""
+    learner = state.learner
+    target = experience.follow(step, learner.target, learner.params, period=config.target_period, tau=hypers.tau)
+    return state._replace(learner=learner._replace(target=target))
 
 
 def update(key: Key, step: Array, state: State, batch: Transition, hypers: Hypers, *, network: QNetwork):
-    """Stores a rollout `[T, B]` and takes some gradient steps on what is stored.  The key is consumed."""
-    config = network.config
-    ring = replay.add(state.replay, step, batch._replace(extras={}))
-    last_row = replay.newest(ring, step, config.rollout_length)
-    ranks = state.priorities
-    if config.replay != "uniform":
-        num, period = config.num_envs * config.rollout_length, config.sort_period
-        ranks = priorities.add(ranks, step, size=config.capacity, num=num, sort_period=period)
-
-    def one_step(carry, key):
-        learner, ranks = carry
-        draw_key, learn_key = jax.random.split(key)
-        index, weight = drawn(draw_key, step, ring, ranks, hypers, config=config)
-        minibatch = replay.multi_step(ring, index, last_row, hypers.discount, config.n_step)
-        learner, metrics, priority = learn(learn_key, learner, minibatch, weight, hypers, network=network)
-        if config.replay != "uniform":
-            ranks = priorities.update(ranks, index, priority, hypers.priority_exponent, priorities.LEAST)
-        return (learner, ranks), metrics
-
-    def steps(carry):
-        carry, metrics = lax.scan(one_step, carry, jax.random.split(key, config.num_steps))
-        return carry, jax.tree.map(jnp.mean, metrics)
-
-    def wait(carry):
-        return carry, Metrics(*(jnp.float32(0),) * 3)
-
-    # Both conditions depend on `step` alone, so they stay branches under a sweep.
-    warm = -(-config.warm_up // (config.num_envs * config.rollout_length))
-    (learner, ranks), metrics = lax.cond(step + 1 >= warm, steps, wait, (state.learner, ranks))
-    target = lax.cond(
-        (step + 1) % config.target_period == 0,
-        lambda: optax.incremental_update(learner.params, learner.target, hypers.tau),
-        lambda: learner.target,
-    )
-    return State(learner._replace(target=target), ring, ranks), metrics
+    """Learns from one rollout `[T, B]` and what is stored, and moves the target.  The key is consumed."""
+    state, metrics = practise(key, step, state, batch, hypers, network=network)
+    return follow(step, state, hypers, config=network.config), metrics
 
 
 def policy(step: Array, state: State, hypers: Hypers, *, explore: bool, network: QNetwork) -> Policy:
@@ -349,11 +325,4 @@ def build(spec: Spec, config: Config) -> Algorithm:
     Raises:
         ValueError: if the actions are not discrete.
     """
-    if not isinstance(spec.action, Discrete):
-        raise ValueError(f"DQN chooses among discrete actions; the task's are {spec.action}")
-    network = QNetwork(spec, config)
-    return Algorithm(
-        init=functools.partial(init, network=network),
-        update=functools.partial(update, network=network),
-        policy=functools.partial(policy, network=network),
-    )
+    return q_networks.bind(QNetwork(spec, config), init, update, policy)

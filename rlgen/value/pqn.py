@@ -20,8 +20,8 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from rlgen.core import Algorithm, Array, Discrete, Key, Policy, Spec, Transition, Tree
-from rlgen.parts import actor_critic, exploration, losses, networks, optim, q_networks, returns
+from rlgen.core import Algorithm, Array, Key, Policy, Spec, Transition, Tree
+from rlgen.parts import actor_critic, checks, exploration, losses, networks, optim, q_networks, returns
 from rlgen.parts.q_networks import ValueNetwork
 
 
@@ -50,11 +50,7 @@ class Config:
     layer_norm: bool = True
 
     def __post_init__(self):
-        if self.num_envs * self.rollout_length % self.num_minibatches:
-            raise ValueError(
-                f"config.num_minibatches={self.num_minibatches} does not divide"
-                f" {self.num_envs} environments × {self.rollout_length} steps"
-            )
+        checks.rollouts_divided(self, "num_minibatches")
 
 
 class Hypers(NamedTuple):
@@ -217,11 +213,4 @@ def build(spec: Spec, config: Config) -> Algorithm:
     Raises:
         ValueError: if the actions are not discrete.
     """
-    if not isinstance(spec.action, Discrete):
-        raise ValueError(f"PQN chooses among discrete actions; the task's are {spec.action}")
-    network = ValueNetwork(spec, config, layer_norm=config.layer_norm)
-    return Algorithm(
-        init=functools.partial(init, network=network),
-        update=functools.partial(update, network=network),
-        policy=functools.partial(policy, network=network),
-    )
+    return q_networks.bind(ValueNetwork(spec, config, layer_norm=config.layer_norm), init, update, policy)

@@ -7,9 +7,7 @@ is Ape-X's, arXiv:1803.00933; duelling networks, arXiv:1511.06581; double Q-lear
 A sequence begins with every rollout of every environment, so that the rollout's length is how far apart sequences
 begin: they overlap by half where `sequence_length` is two rollouts, and not at all where it is one.  It is `burn_in`
 steps, which only bring the memory up to date, and `sequence_length` steps that are learned from, with what the network
-remembered when it acted before the first of them.  The ring holds rollouts as they come, and one memory a rollout.
-Sequences have slots of their own: one is taken when the last step of a sequence is stored, and is given to another one
-when the first step is overwritten, so that what can be drawn is whole.
+remembered when it acted before the first of them (`rlgen.parts.sequences`).
 
 Departures from the paper: sequences go on from one episode to the next, where the memory starts anew, and a truncated
 episode bootstraps from its true last observation; the network does not read the last action and reward; a sequence has
@@ -26,15 +24,16 @@ import functools
 import math
 from typing import Any, ClassVar, NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from rlgen.core import Algorithm, Array, Discrete, Key, Policy, Spec, Transition, Tree
-from rlgen.parts import exploration, networks, optim, priorities, q_networks, replay, rescaling
+from rlgen.core import Algorithm, Array, Key, Policy, Spec, Transition, Tree
+from rlgen.parts import checks, experience, exploration, networks, optim, q_networks, rescaling, sequences
+from rlgen.parts.q_networks import RecurrentQNetwork
 from rlgen.parts.returns import n_step_return
-from rlgen.value.dqn import ERRORS, REPLAYS
+from rlgen.parts.sequences import Ring, Sequences
+from rlgen.value.dqn import ERRORS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +54,7 @@ class Config:
         double: whether the online network chooses the action that the target network values.
         dueling: whether a value and advantages, each with hidden layers of its own, make the action values.
         rescaling: whether values are learned on the scale of `rescaling`.
-        replay: of `dqn.REPLAYS`.
+        replay: of `experience.REPLAYS`.
         sort_period: updates between two sorts of a replay by rank.
         error: `"huber"` or `"squared"`.
         core: name in `networks.CORES`.
@@ -91,39 +90,9 @@ class Config:
     noisy: ClassVar[bool] = False  # of the streams
 
     def __post_init__(self):
-        for name, known in (("error", ERRORS), ("replay", REPLAYS), ("core", networks.CORES)):
-            if getattr(self, name) not in known:
-                raise ValueError(f"config.{name}={getattr(self, name)!r} is not one of {', '.join(known)}")
-        if self.sequence_length < self.rollout_length:
-            raise ValueError(
-                f"config.sequence_length={self.sequence_length} leaves out steps: a sequence begins every"
-                f" {self.rollout_length} steps"
-            )
-        if self.capacity % (self.num_envs * self.rollout_length):
-            raise ValueError(
-                f"config.capacity={self.capacity} is no multiple of"
-                f" {self.num_envs} environments × {self.rollout_length} steps"
-            )
-        if self.num_starts < 1:
-            raise ValueError(
-                f"config.capacity={self.capacity} holds no sequence of {self.burn_in} + {self.sequence_length} steps"
-                f" of each of {self.num_envs} environments"
-            )
-
-    @property
-    def span(self) -> int:
-        """Rollouts that a sequence reaches into."""
-        return -(-(self.burn_in + self.sequence_length) // self.rollout_length)
-
-    @property
-    def num_starts(self) -> int:
-        """`P`: of a full ring's rollouts, those with which a whole sequence begins."""
-        return self.capacity // (self.num_envs * self.rollout_length) - self.span + 1
-
-    @property
-    def first_learned(self) -> int:
-        """Updates after which learning begins: enough is gathered, and a sequence is whole."""
-        return max(-(-self.warm_up // (self.num_envs * self.rollout_length)), self.span)
+        checks.one_of(self, error=ERRORS, replay=experience.REPLAYS, core=networks.CORES)
+        experience.check(self)
+        sequences.check(self)
 
     @property
     def idle(self) -> dict[str, str]:
@@ -163,26 +132,12 @@ class Learner(NamedTuple):
     opt_state: Tree
 
 
-class Ring(NamedTuple):
-    """What was lived through."""
-
-    steps: Transition  # leaves `[R, B, ...]`
-    memory: Tree  # leaves `[R / T, B, D]`, before the first step of each rollout
-
-
 class State(NamedTuple):
     """What an update changes."""
 
     learner: Learner
     replay: Ring
     priorities: Tree  # `priorities.Priorities` of `P * B` slots; `()` where all are drawn alike
-
-
-class Sequences(NamedTuple):
-    """What is learned from."""
-
-    steps: Transition  # leaves `[M, L, ...]`
-    memory: Tree  # leaves `[M, D]`, before the first step
 
 
 class Metrics(NamedTuple):
@@ -193,81 +148,25 @@ class Metrics(NamedTuple):
     error: Array  # mean absolute temporal-difference error, on the scale that is learned
 
 
-class RecurrentQNetwork(nn.Module):
-    """Action values from what an episode has shown so far.
-
-    Attributes:
-        spec: of the task.
-        config: the algorithm's.
-    """
-
-    spec: Spec
-    config: Config
-
-    def setup(self):
-        """Builds the layers."""
-        config, num = self.config, self.spec.action.num
-        self.torso = networks.torso(config.network, config.hidden_sizes, config.activation, self.spec.observation)
-        self.cell = networks.CORES[config.core](config.core_size)
-        self.advantage = q_networks.Stream(tuple(config.stream_sizes), num, config)
-        if config.dueling:
-            self.value = q_networks.Stream(tuple(config.stream_sizes), 1, config)
-
-    def values(self, features: Array) -> Array:
-        """Gives action values `[*N, A]` from features `[*N, D]`."""
-        advantage = self.advantage(features, None)
-        if not self.config.dueling:
-            return advantage
-        return self.value(features, None) + advantage - advantage.mean(-1, keepdims=True)
-
-    def step(self, memory: Tree, obs: Array) -> tuple[Tree, Array]:
-        """Gives the memory after `[*N, *observation]`, and action values there, `[*N, A]`."""
-        memory, features = self.cell(memory, self.torso(networks.encode(obs, self.spec.observation)))
-        return memory, self.values(features)
-
-    def unroll(self, obs: Array, start: Array, memory: Tree) -> tuple[Array, Tree]:
-        """Goes through sequences.
-
-        Args:
-            obs: `[M, L, *observation]`.
-            start: `[M, L]` bool, where the memory starts anew.
-            memory: `[M, D]`, before the first step.
-
-        Returns:
-            Action values, `[M, L, A]`, and the memory after each step, `[M, L, D]`.
-        """
-
-        def one(cell, memory, inputs):
-            start, features = inputs
-            memory = jax.tree.map(lambda leaf: jnp.where(start[:, None], 0.0, leaf), memory)
-            memory, features = cell(memory, features)
-            return memory, (features, memory)
-
-        through = nn.scan(one, variable_broadcast="params", split_rngs={"params": False}, in_axes=1, out_axes=1)
-        embedded = self.torso(networks.encode(obs, self.spec.observation))
-        _, (features, memories) = through(self.cell, memory, (start, embedded))
-        return self.values(features), memories
-
-
 def optimiser(hypers: Hypers) -> Any:
     """Adam behind a clip of the gradient norm."""
     return optim.adam(hypers.learning_rate, max_grad_norm=hypers.max_grad_norm, eps=hypers.adam_epsilon)
 
 
-def hindsight(params: Tree, sequences: Sequences, *, network: RecurrentQNetwork) -> tuple[Array, Array]:
+def hindsight(params: Tree, minibatch: Sequences, *, network: RecurrentQNetwork) -> tuple[Array, Array]:
     """Goes through sequences again, with parameters that need not be those that acted.
 
     No gradient flows through the memory in which the burn-in ends.
 
     Args:
         params: to look with.
-        sequences: `[M, L, ...]`.
+        minibatch: `[M, L, ...]`.
         network: what is predicted.
 
     Returns:
         Action values before and after every step that is learned from, `[M, K, A]` each.
     """
-    steps, memory, burn_in = sequences.steps, sequences.memory, network.config.burn_in
+    steps, memory, burn_in = minibatch.steps, minibatch.memory, network.config.burn_in
     done = steps.terminated | steps.truncated
     # What is stored already started anew where an episode ended just before the sequence.
     start = jnp.concatenate([jnp.zeros_like(done[:, :1]), done[:, :-1]], axis=1)
@@ -368,99 +267,34 @@ def init(key: Key, hypers: Hypers, *, network: RecurrentQNetwork) -> State:
     memory = networks.initial_memory(config.core, config.core_size, ())
     one = jax.tree.map(lambda leaf: leaf[None], memory)
     params = network.init(key, obs[None, None], jnp.zeros((1, 1), bool), one, method="unroll")
-    example = Transition(obs, jnp.int32(0), jnp.float32(0), obs, jnp.bool_(False), jnp.bool_(False), {})
-    steps = replay.init(example, capacity=config.capacity, num_envs=config.num_envs, num_rows=config.rollout_length)
-    rollouts = config.capacity // config.rollout_length
-    ring = Ring(steps, replay.init(memory, capacity=rollouts, num_envs=config.num_envs, num_rows=1))
-    slots = config.num_starts * config.num_envs
-    ranks = () if config.replay == "uniform" else priorities.init(slots, kind=config.replay)
     target = jax.tree.map(jnp.copy, params)  # two names for one buffer could not be donated
-    return State(Learner(params, target, optimiser(hypers).init(params)), ring, ranks)
-
-
-def newest(step: Array, *, config: Config) -> Array:
-    """Number of the rollout with which the newest whole sequences begin after the write of update `step`, scalar.
-
-    It is 0 before there is any.
-    """
-    return jnp.maximum(step + 1 - config.span, 0)
-
-
-def drawn(key: Key, step: Array, ranks: Tree, hypers: Hypers, *, config: Config) -> tuple[Array, Array]:
-    """Draws a minibatch's slots and says how much each counts.
-
-    Args:
-        key: consumed.
-        step: updates done before, scalar.
-        ranks: priorities of the slots.
-        hypers: numbers.
-        config: how slots are drawn.
-
-    Returns:
-        Slots and weights, `[M]` each.
-    """
-    if config.replay == "uniform":
-        slots = jnp.minimum(newest(step, config=config) + 1, config.num_starts) * config.num_envs
-        return jax.random.randint(key, (config.batch_size,), 0, slots), jnp.ones(config.batch_size)
-    index, probability = priorities.sample(key, ranks, config.batch_size, hypers.priority_exponent)
-    importance = exploration.linear(hypers.importance_start, 1.0, step / hypers.horizon)
-    return index, priorities.weights(probability, importance)
-
-
-def take(step: Array, ring: Ring, index: Array, *, config: Config) -> Sequences:
-    """Reads sequences.
-
-    Args:
-        step: updates done before, scalar.
-        ring: rows `[R, B]`, with what this update wrote.
-        index: slots, `[M]`: those of rollout `i` are `(i mod P) * B` and the `B - 1` after it.
-        config: how long sequences are.
-
-    Returns:
-        Leaves `[M, L, ...]`, and memories `[M, D]`.
-    """
-    num_rows, last = config.capacity // config.num_envs, newest(step, config=config)
-    slot, env = index // config.num_envs, index % config.num_envs
-    rollout = (last - (last - slot) % config.num_starts) % (num_rows // config.rollout_length)
-    length = config.burn_in + config.sequence_length
-    rows = (rollout[:, None] * config.rollout_length + jnp.arange(length)) % num_rows
-    steps = replay.take(ring.steps, rows * config.num_envs + env[:, None])
-    return Sequences(steps, replay.take(ring.memory, rollout * config.num_envs + env))
+    learner = Learner(params, target, optimiser(hypers).init(params))
+    ranks = experience.ranks(sequences.num_starts(config) * config.num_envs, config=config)
+    return State(learner, sequences.init(spec, memory, config), ranks)
 
 
 def update(key: Key, step: Array, state: State, batch: Transition, hypers: Hypers, *, network: RecurrentQNetwork):
     """Stores a rollout `[T, B]` and takes some gradient steps on stored sequences.  The key is consumed."""
-    config = network.config
-    memory = jax.tree.map(lambda leaf: leaf[:1], batch.extras["memory"])
-    ring = Ring(
-        replay.add(state.replay.steps, step, batch._replace(extras={})), replay.add(state.replay.memory, step, memory)
-    )
-    ranks = state.priorities
-    if config.replay != "uniform":
-        # Before there is a whole sequence its slots are given away again and again, and none is drawn.
-        last, slots = newest(step, config=config), config.num_starts * config.num_envs
-        ranks = priorities.add(ranks, last, size=slots, num=config.num_envs, sort_period=config.sort_period)
+    config, num_envs = network.config, network.config.num_envs
+    ring, last = sequences.add(state.replay, step, batch), sequences.newest(step, config=config)
+    num_slots = sequences.num_starts(config) * num_envs
+    # Before there is a whole sequence its slots are given away again and again, and none is drawn.
+    ranks = experience.admit(state.priorities, last, num_slots=num_slots, num=num_envs, config=config)
+    num_filled = jnp.minimum(last + 1, sequences.num_starts(config)) * num_envs
 
-    def one_step(carry, key):
+    def one_step(carry, key, count):
+        del count
         learner, ranks = carry
-        index, weight = drawn(key, step, ranks, hypers, config=config)
-        minibatch = take(step, ring, index, config=config)
+        index, weight = experience.drawn(key, step, ranks, num_filled, hypers, config=config)
+        minibatch = sequences.take(step, ring, index, config=config)
         learner, metrics, priority = learn(learner, minibatch, weight, hypers, network=network)
-        if config.replay != "uniform":
-            ranks = priorities.update(ranks, index, priority, hypers.priority_exponent, priorities.LEAST)
-        return (learner, ranks), metrics
+        return (learner, experience.renew(ranks, index, priority, hypers, config=config)), metrics
 
-    def steps(carry):
-        carry, metrics = lax.scan(one_step, carry, jax.random.split(key, config.num_steps))
-        return carry, jax.tree.map(jnp.mean, metrics)
-
-    def wait(carry):
-        return carry, Metrics(*(jnp.float32(0),) * 3)
-
-    # Both conditions depend on `step` alone, so they stay branches under a sweep.
-    (learner, ranks), metrics = lax.cond(step + 1 >= config.first_learned, steps, wait, (state.learner, ranks))
-    copied = (step + 1) % config.target_period == 0
-    target = lax.cond(copied, lambda: learner.params, lambda: learner.target)
+    first = sequences.warm(config)
+    (learner, ranks), metrics = experience.practise(
+        key, step, (state.learner, ranks), one_step, num_steps=config.num_steps, first=first, metrics=Metrics
+    )
+    target = experience.follow(step, learner.target, learner.params, period=config.target_period)
     return State(learner._replace(target=target), ring, ranks), metrics
 
 
@@ -509,11 +343,4 @@ def build(spec: Spec, config: Config) -> Algorithm:
     Raises:
         ValueError: if the actions are not discrete.
     """
-    if not isinstance(spec.action, Discrete):
-        raise ValueError(f"R2D2 chooses among discrete actions; the task's are {spec.action}")
-    network = RecurrentQNetwork(spec, config)
-    return Algorithm(
-        init=functools.partial(init, network=network),
-        update=functools.partial(update, network=network),
-        policy=functools.partial(policy, network=network),
-    )
+    return q_networks.bind(RecurrentQNetwork(spec, config), init, update, policy)

@@ -305,11 +305,6 @@ def test_an_impossible_config_is_refused(config, message):
         async_q.Config(**config)
 
 
-def test_continuous_actions_are_refused():
-    with pytest.raises(ValueError, match="discrete actions"):
-        async_q.build(Spec(Box((1,)), Box((1,))), async_q.Config())
-
-
 @pytest.mark.learning
 @pytest.mark.parametrize("shared", [True, False])
 @pytest.mark.parametrize(("rule", "n_step"), [("q", 1), ("q", 8), ("sarsa", 1)])

@@ -265,11 +265,6 @@ def test_an_impossible_config_is_refused(config, message):
         bootstrapped_dqn.Config(**config)
 
 
-def test_continuous_actions_are_refused():
-    with pytest.raises(ValueError, match="discrete actions"):
-        bootstrapped_dqn.build(Spec(Box((1,)), Box((1,))), bootstrapped_dqn.Config())
-
-
 @pytest.mark.learning
 @pytest.mark.parametrize("prior_scale", [0.0, 1.0])
 def test_every_head_learns_the_values_of_the_best_actions(probe, prior_scale):

@@ -15,7 +15,7 @@ import pytest
 from rlgen import sweep, train
 from rlgen.core import Box, Discrete, Spec, Transition
 from rlgen.envs import adapter
-from rlgen.parts import asynchrony, q_networks, replay
+from rlgen.parts import asynchrony, experience, q_networks, replay
 from rlgen.parts.q_networks import QNetwork
 from rlgen.parts.replay import Steps
 from rlgen.sources import rollout
@@ -103,10 +103,8 @@ def test_each_shard_keeps_its_environments_and_draws_from_them_by_its_own_key():
     np.testing.assert_array_equal(state.replay.obs[:, :3], np.stack(rows, axis=1))
     parts, drawn = [], []
     for shard in range(3):
-        draw_key, _ = jax.random.split(jax.random.fold_in(jax.random.split(key, 1)[0], shard))
-        index, _ = dqn.drawn(
-            draw_key, 2, jax.tree.map(lambda leaf: leaf[0], state.replay), (), HYPERS, config=network.config
-        )
+        draw_key, _ = jax.random.split(jax.random.split(jax.random.fold_in(key, shard), 1)[0])
+        index, _ = experience.drawn(draw_key, 2, (), 6, HYPERS, config=network.config)
         ring = jax.tree.map(lambda leaf, i=shard: leaf[i], state.replay)
         parts.append(replay.multi_step(ring, index, jnp.int32(2), HYPERS.discount, 1))
         drawn.append(tuple(index.tolist()))
@@ -200,11 +198,6 @@ def test_what_cannot_be_dealt_out_is_refused(name):
 def test_more_devices_than_shards_are_refused():
     with pytest.raises(ValueError, match=r"config\.num_shards=3 is no multiple of 2 devices"):
         distributed_dqn.build(SPEC, distributed_dqn.Config(**SMALL, num_shards=3), mesh=sweep.mesh(2))
-
-
-def test_continuous_actions_are_refused():
-    with pytest.raises(ValueError, match="discrete actions"):
-        distributed_dqn.build(Spec(Box((1,)), Box((1,))), distributed_dqn.Config(**SMALL))
 
 
 @pytest.mark.learning

@@ -207,11 +207,6 @@ def test_an_impossible_config_is_refused(config, message):
         dqn.Config(**config)
 
 
-def test_continuous_actions_are_refused():
-    with pytest.raises(ValueError, match="discrete actions"):
-        dqn.build(Spec(Box((1,)), Box((1,))), SMALL)
-
-
 def learned(probe, **config):
     """Values of all situations and actions, `[3, O, A]`, after three runs that act at random."""
     env = adapter.make(probe)

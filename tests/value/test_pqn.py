@@ -209,11 +209,6 @@ def test_minibatches_that_do_not_fit_are_refused():
         pqn.Config(num_envs=2, rollout_length=8, num_minibatches=3)
 
 
-def test_continuous_actions_are_refused():
-    with pytest.raises(ValueError, match="discrete actions"):
-        pqn.build(Spec(Box((1,)), Box((1,))), pqn.Config(**SMALL))
-
-
 @functools.cache
 def trained(probe, config, num_updates):
     """Trains three learners: `hypers -> q_values [3, O, A]` and actions of the greedy policy `[3, O]`."""

@@ -11,11 +11,12 @@ import rlax
 from rlgen import evaluate, train
 from rlgen.core import Box, Discrete, Spec, Transition
 from rlgen.envs import adapter, memory, probes
-from rlgen.parts import networks, priorities, replay
+from rlgen.parts import networks, priorities, sequences
+from rlgen.parts.q_networks import RecurrentQNetwork
 from rlgen.parts.replay import Steps
+from rlgen.parts.sequences import Sequences
 from rlgen.sources import rollout
 from rlgen.value import dqn, r2d2
-from rlgen.value.r2d2 import RecurrentQNetwork, Sequences
 
 SPEC = Spec(Box((3,)), Discrete(4))
 SIZES = {"core_size": 5, "hidden_sizes": (6,), "stream_sizes": (4,)}
@@ -78,53 +79,7 @@ def part(sequences, start, stop, memory):
     return Sequences(jax.tree.map(lambda leaf: leaf[:, start:stop], sequences.steps), memory)
 
 
-# Ring: which sequences there are, and that each is what it should be.
-
-
-@pytest.mark.parametrize(
-    ("length", "burn_in", "learned", "rollouts", "kind"),
-    [
-        (1, 0, 1, 3, "uniform"),
-        (2, 0, 4, 3, "uniform"),
-        (2, 1, 3, 2, "proportional"),
-        (2, 3, 4, 6, "rank"),
-        (3, 1, 4, 5, "proportional"),
-        (4, 9, 5, 7, "uniform"),
-    ],
-)
-def test_what_can_be_drawn_is_every_whole_sequence_and_nothing_else(length, burn_in, learned, rollouts, kind):
-    config = r2d2.Config(
-        num_envs=2, rollout_length=length, burn_in=burn_in, sequence_length=learned, capacity=2 * length * rollouts,
-        batch_size=256, replay=kind,
-    )  # fmt: skip
-    whole, slots = burn_in + learned, 2 * config.num_starts
-    ring = r2d2.Ring(*({"id": jnp.zeros((rows, 2), jnp.int32)} for rows in (length * rollouts, rollouts)))
-    ranks = () if kind == "uniform" else priorities.init(slots, kind=kind)
-
-    @jax.jit
-    def live(ring, ranks):
-        def one(carry, step):
-            ring, ranks = carry
-            ids = 2 * (step * length + jnp.arange(length)[:, None]) + jnp.arange(2)
-            ring = r2d2.Ring(replay.add(ring.steps, step, {"id": ids}), replay.add(ring.memory, step, {"id": ids[:1]}))
-            if kind != "uniform":
-                ranks = priorities.add(ranks, r2d2.newest(step, config=config), size=slots, num=2)
-            index, _ = r2d2.drawn(jax.random.key(step), step, ranks, HYPERS, config=config)
-            sequences = r2d2.take(step, ring, index, config=config)
-            return (ring, ranks), (index, sequences.steps["id"], sequences.memory["id"])
-
-        return jax.lax.scan(one, (ring, ranks), jnp.arange(2 * rollouts + 3, dtype=jnp.int32))[1]
-
-    for step, (index, ids, remembered) in enumerate(zip(*map(np.asarray, live(ring, ranks)), strict=True)):
-        written = (step + 1) * length
-        oldest = max(written - rollouts * length, 0)
-        starts = {row for row in range(oldest, written - whole + 1) if row % length == 0}
-        if starts:
-            np.testing.assert_array_equal(ids, ids[:, :1] + 2 * np.arange(whole))  # one environment's, row after row
-            np.testing.assert_array_equal(remembered, ids[:, 0])
-            assert set(ids[:, 0].tolist()) == {2 * row + env for row in starts for env in range(2)}
-            assert len(set(index.tolist())) == 2 * len(starts) <= slots
-    assert len(starts) == config.num_starts
+# Ring: that each sequence is what it should be.
 
 
 @functools.cache
@@ -150,8 +105,8 @@ def lived():
             key, update_key = jax.random.split(jax.random.fold_in(jax.random.key(3), step))
             position, batch, _ = source.next(key, step, position, policy)
             state, metrics = algorithm.update(update_key, step, state, batch, HYPERS)
-            sequences = r2d2.take(step, state.replay, jnp.arange(6), config=network.config)
-            return (state, position), (batch, sequences, state._replace(replay=()), metrics)
+            found = sequences.take(step, state.replay, jnp.arange(6), config=network.config)
+            return (state, position), (batch, found, state._replace(replay=()), metrics)
 
         carry = (state, source.init(key, policy))
         return jax.lax.scan(one, carry, jnp.arange(10, dtype=jnp.int32))[1]
@@ -188,7 +143,7 @@ def test_stored_memory_is_the_actors_and_learning_sees_what_it_saw():
 
 def test_what_an_update_moves_and_when():
     """Learning waits for 17 transitions, which are in five rollouts; the first four make a sequence whole."""
-    network, params, target, _, sequences, states, metrics = lived()
+    network, params, target, _, stored, states, metrics = lived()
     online, copy = (
         np.stack([first["params"]["cell"]["hi"]["kernel"], *rest["params"]["cell"]["hi"]["kernel"]])
         for first, rest in ((params, states.learner.params), (target, states.learner.target))
@@ -197,13 +152,13 @@ def test_what_an_update_moves_and_when():
         assert np.array_equal(online[step], online[step + 1]) == (step < 4)
         assert bool(metrics.error[step] > 0) == (step >= 4)
         np.testing.assert_array_equal(copy[step + 1], online[step + 1] if step in (2, 5, 8) else copy[step])
-    assert config_of().first_learned == 4 and config_of(warm_up=16).first_learned == 4
-    assert config_of(warm_up=17).first_learned == 5
+    assert sequences.warm(config_of()) == 4 and sequences.warm(config_of(warm_up=16)) == 4
+    assert sequences.warm(config_of(warm_up=17)) == 5
 
     leaves, largest = states.priorities.levels[0], states.priorities.largest
     np.testing.assert_array_equal(leaves[:4], [[1, 1, 0, 0, 0, 0, 0, 0]] * 4)
     # Of four that are equally likely each is drawn once, and then has the priority that the loss gives it.
-    drawn = jax.tree.map(lambda leaf: leaf[4, :4], sequences)
+    drawn = jax.tree.map(lambda leaf: leaf[4, :4], stored)
     copied = jax.tree.map(lambda leaf: leaf[3], states.learner.target)
     loss = jax.jit(functools.partial(r2d2.loss, network=network))
     _, (_, priority) = loss(params, copied, drawn, jnp.ones(4), HYPERS)
@@ -352,16 +307,6 @@ def test_one_step_without_rescaling_is_dqn(error, double):
     jax.tree.map(close, (found[0], *map(tuple, found[1])), (expected[0], *map(tuple, expected[1])))
 
 
-def test_importance_weights_by_hand():
-    ranks = priorities.init(6, kind="proportional")
-    ranks = priorities.SumTree((jnp.array([*range(1, 7), 0.0, 0.0]),), ranks.largest)
-    draw = jax.jit(functools.partial(r2d2.drawn, config=config_of(batch_size=8)))
-    index, weight = draw(jax.random.key(0), jnp.int32(5), ranks, HYPERS)
-    close(weight, ((index.min() + 1) / (index + 1)) ** (0.6 + 0.4 * 5 / 10))
-    _, weight = r2d2.drawn(jax.random.key(0), jnp.int32(5), (), HYPERS, config=config_of(replay="uniform"))
-    np.testing.assert_array_equal(weight, np.ones(4))
-
-
 # Acting.
 
 
@@ -421,12 +366,6 @@ def test_streams_are_dueling_or_one():
 def test_an_impossible_config_is_refused(fields, message):
     with pytest.raises(ValueError, match=message):
         config_of(**fields)
-    assert config_of(capacity=16).num_starts == 1
-
-
-def test_continuous_actions_are_refused():
-    with pytest.raises(ValueError, match="discrete actions"):
-        r2d2.build(Spec(Box((1,)), Box((1,))), config_of())
 
 
 @pytest.mark.learning

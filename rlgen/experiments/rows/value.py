@@ -140,7 +140,7 @@ BOOTSTRAPPED = tuple(
 )
 
 # Settings of PQN are those of its authors' code, github.com/mttga/purejaxql.
-_TINY_PQN = {"num_envs": 4, "rollout_length": 8, "num_epochs": 2, "num_minibatches": 2, "hidden_sizes": (8,)}
+_TINY_PQN = {"num_envs": 2, "rollout_length": 4, "num_epochs": 2, "num_minibatches": 2, "hidden_sizes": (8,)}
 _MINATAR = {"num_envs": 128, "rollout_length": 32, "num_epochs": 2, "num_minibatches": 32, "hidden_sizes": (128,)}
 
 PARALLELISED = (
