@@ -1,7 +1,12 @@
 """Sets jax up before its backend starts: two devices to shard over, and quick compilation.
 
-Tests compile much and compute little, so that XLA's expensive passes cost more than they save here.
+Tests compile much and compute little, so that XLA's expensive passes cost more than they save here, and so does the
+newer of its two ways to write fused loops.
 """
+
+import os
+
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_use_fusion_emitters=false"
 
 import jax
 import pytest
