@@ -1,0 +1,1 @@
+"""Actor-critics for continuous control."""

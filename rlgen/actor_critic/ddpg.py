@@ -1,0 +1,426 @@
+"""Deterministic policy gradients with deep networks: DDPG, TD3, D4PG and SDPG are switches of one rule.
+
+Sources: DDPG, Lillicrap et al. 2016, arXiv:1509.02971; TD3, which takes the lesser of two critics, delays the actor and
+smooths its targets, arXiv:1802.09477; D4PG, whose critic is a categorical distribution learned from several steps and
+prioritised replay, arXiv:1804.08617; SDPG, whose critic makes samples of the return from noise, arXiv:2001.02652.
+
+Departures from the papers: several environments at a time, which are D4PG's exploring actors, in place of processes;
+actions enter the critic with the observation; weights are not decayed; noise is in units of half the width of the
+task's box.  SDPG's samples are sorted, so that the k-th of `K` is compared as the quantile `(k + ½) / K` with those of
+the target by the quantile Huber loss.  An episode cut by its time limit bootstraps from its true last observation.
+
+Shape legend: `T` steps between updates, `B` environments, `R` rows of the replay ring, `M` examples in a minibatch, `C`
+critics, `D` elements of an action, `K` numbers that predict a return, `L` returns that a target is made of, `N` any
+batch shape.
+"""
+
+import dataclasses
+import functools
+from typing import Any, ClassVar, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from rlgen.core import Algorithm, Array, Key, Policy, Spec, Transition, Tree
+from rlgen.parts import checks, control, distributional, experience, exploration, losses, networks, optim
+from rlgen.parts.control import Critics
+from rlgen.parts.replay import Steps
+
+HEADS = ("expected", "categorical", "sampled")
+NOISES = ("gaussian", "ou")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """What shapes the program.
+
+    Attributes:
+        num_envs: `B`.
+        rollout_length: `T`, steps of each environment between updates.
+        num_steps: gradient steps an update.
+        actor_period: gradient steps of the critics for each of the actor, after which the targets move.
+        batch_size: `M`.
+        capacity: transitions kept, `R * B`; a multiple of `T * B`.
+        warm_up: transitions gathered, by actions at random, before learning begins.
+        n_step: rewards that are added up before a value is trusted.
+        replay: of `experience.REPLAYS`.
+        sort_period: updates between two sorts of a replay by rank.
+        num_critics: `C`; the least of them is the target, and the first one is climbed.
+        smoothing: whether noise is added to the target actor's actions.
+        noise: `"gaussian"`, drawn anew at every step, or `"ou"`, an Ornstein-Uhlenbeck process through an episode.
+        head: `"expected"`, `"categorical"` (D4PG) or `"sampled"` (SDPG); the latter two have one critic.
+        num_atoms: of a categorical distribution.
+        num_quantiles: samples of a return that are made at a time.
+        layer_norm: whether the critics' features are normalised before each activation.
+        hidden_sizes: width of each dense layer.
+        activation: name in `networks.ACTIVATIONS`.
+        initialiser: name in `networks.INITIALISERS`.
+        actor_bound: half the width of what the weights of the actor's last layer are drawn from.
+        critic_bound: that of the critics.
+    """
+
+    num_envs: int = 1
+    rollout_length: int = 1
+    num_steps: int = 1
+    actor_period: int = 1
+    batch_size: int = 256
+    capacity: int = 50_000
+    warm_up: int = 1_000
+    n_step: int = 1
+    replay: str = "uniform"
+    sort_period: int = 1
+    num_critics: int = 1
+    smoothing: bool = False
+    noise: str = "gaussian"
+    head: str = "expected"
+    num_atoms: int = 51
+    num_quantiles: int = 51
+    layer_norm: bool = False
+    hidden_sizes: tuple[int, ...] = (256, 256)
+    activation: str = "relu"
+    initialiser: str = "lecun"
+    actor_bound: float = 0.003
+    critic_bound: float = 0.003
+    dropout: ClassVar[float] = 0.0
+
+    def __post_init__(self):
+        checks.one_of(self, noise=NOISES, head=HEADS, replay=experience.REPLAYS, initialiser=networks.INITIALISERS)
+        experience.check(self)
+        if self.head != "expected" and self.num_critics > 1:
+            raise ValueError(f"config.num_critics={self.num_critics}: distributions of {self.head!r} are not compared")
+
+    @property
+    def idle(self) -> dict[str, str]:
+        """Hyperparameters that a switch leaves without effect, and which switch."""
+        reasons = {}
+        if self.replay == "uniform":
+            names = ("priority_exponent", "importance_start")
+            reasons |= dict.fromkeys(names, "config.replay='uniform'")
+        if not self.smoothing:
+            reasons |= dict.fromkeys(("target_noise", "target_noise_clip"), "config.smoothing=False")
+        if self.noise != "ou":
+            reasons["noise_return"] = f"config.noise={self.noise!r}"
+        if self.head != "categorical":
+            reasons |= dict.fromkeys(("lowest_return", "highest_return"), f"config.head={self.head!r}")
+        return reasons
+
+
+class Hypers(NamedTuple):
+    """What is only a number; float32 leaves."""
+
+    learning_rate: float = 1e-3  # of the actor
+    critic_learning_rate: float = 1e-3
+    discount: float = 0.99
+    tau: float = 0.005  # share of the online networks in a move of the target networks
+    noise_start: float = 0.1  # deviation while exploring, in half widths of the box
+    noise_end: float = 0.1
+    exploration_fraction: float = 1.0  # of `horizon`, over which the noise goes from start to end
+    noise_return: float = 0.15  # of an Ornstein-Uhlenbeck process, share that is lost in a step
+    horizon: float = float("inf")  # updates of the whole run
+    target_noise: float = 0.2
+    target_noise_clip: float = 0.5
+    lowest_return: float = -10.0  # of a categorical distribution
+    highest_return: float = 10.0
+    priority_exponent: float = 0.5  # 0 draws all alike
+    importance_start: float = 0.4  # `β` at the start; it is 1 after `horizon` updates
+
+
+class Learner(NamedTuple):
+    """What a gradient step changes."""
+
+    actor: Tree
+    critics: Tree  # leaves `[C, ...]`
+    target_actor: Tree
+    target_critics: Tree
+    opt_states: dict[str, Tree]
+
+
+class State(NamedTuple):
+    """What an update changes."""
+
+    learner: Learner
+    replay: Transition  # leaves `[R, B, ...]`
+    priorities: Tree  # `()` where all are drawn alike
+
+
+class Metrics(NamedTuple):
+    """Means over an update's gradient steps; zero before learning begins."""
+
+    loss: Array  # of the critics
+    q_value: Array  # of the actions taken
+    error: Array  # mean absolute temporal-difference error
+
+
+class Actor(nn.Module):
+    """The action itself.
+
+    Attributes:
+        spec: of the task.
+        config: the algorithm's.
+    """
+
+    spec: Spec
+    config: Config
+
+    @nn.compact
+    def __call__(self, obs: Array) -> Array:
+        """Gives actions `[*N, D]` between −1 and 1 at `[*N, *observation]`."""
+        config, space = self.config, self.spec.observation
+        torso = networks.torso("mlp", config.hidden_sizes, config.activation, space, initialiser=config.initialiser)
+        last = control.uniform(config.actor_bound)
+        dense = nn.Dense(self.spec.action.shape[0], kernel_init=last, bias_init=last)
+        return nn.tanh(dense(torso(networks.encode(obs, space))))
+
+
+class Network(NamedTuple):
+    """Actor and critics of a task; static."""
+
+    actor: Actor
+    critics: Critics
+
+    @property
+    def config(self) -> Config:
+        """The algorithm's."""
+        return self.actor.config
+
+    @property
+    def spec(self) -> Spec:
+        """Of the task."""
+        return self.actor.spec
+
+
+def optimisers(hypers: Hypers) -> dict[str, Any]:
+    """Adam for the actor and for the critics."""
+    return {"actor": optim.adam(hypers.learning_rate), "critics": optim.adam(hypers.critic_learning_rate)}
+
+
+def goal(key: Key, learner: Learner, minibatch: Steps, hypers: Hypers, *, network: Network) -> tuple[Array, Array]:
+    """What the return of the action taken should be: `r + γ Z⁻(s', μ⁻(s'))`.
+
+    Args:
+        key: consumed.
+        learner: target actor and target critics.
+        minibatch: `[M, ...]`.
+        hypers: numbers.
+        network: actor and critics.
+
+    Returns:
+        Returns and their probabilities, `[M, L]` each.
+    """
+    noise_key, critics_key = jax.random.split(key)
+    action = networks.apply(network.actor, learner.target_actor, minibatch.next_obs)
+    if network.config.smoothing:
+        noise = hypers.target_noise * jax.random.normal(noise_key, action.shape)
+        action = action + jnp.clip(noise, -hypers.target_noise_clip, hypers.target_noise_clip)
+        action = jnp.clip(action, -1.0, 1.0)
+    predicted = network.critics.predict(critics_key, learner.target_critics, minibatch.next_obs, action).min(axis=0)
+    atoms = control.atoms(hypers, config=network.config)
+    onward = predicted if atoms is None else jnp.broadcast_to(atoms, predicted.shape)
+    probability = jnp.full(onward.shape, 1 / onward.shape[-1]) if atoms is None else jax.nn.softmax(predicted)
+    return minibatch.reward[:, None] + minibatch.discount[:, None] * onward, probability
+
+
+def critics_loss(
+    params: Tree,
+    key: Key,
+    target: tuple[Array, Array],
+    minibatch: Steps,
+    weight: Array,
+    hypers: Hypers,
+    *,
+    network: Network,
+) -> tuple[Array, tuple[Array, Array, Array]]:
+    """Errors of what was predicted for the actions taken: their weighted mean, summed over critics.
+
+    Args:
+        params: of the critics.
+        key: consumed.
+        target: what `goal` gave, `[M, L]` each.
+        minibatch: `[M, ...]`.
+        weight: of each example, `[M]`.
+        hypers: numbers.
+        network: actor and critics.
+
+    Returns:
+        `(loss, (loss, q_value, priority))`: the mean value, and how wrong each example is, `[M]`.
+    """
+    config, (returns, probability) = network.config, target
+    atoms = control.atoms(hypers, config=config)
+    action = control.from_box(minibatch.action, network.spec.action)
+    predicted = network.critics.predict(key, params, minibatch.obs, action)
+    value = distributional.mean(predicted, atoms)
+    priority = jnp.abs((returns * probability).sum(-1) - value).mean(axis=0)
+    if config.head == "expected":
+        each = losses.squared(returns[:, 0] - value)
+    elif atoms is not None:
+        each = distributional.divergence(predicted, distributional.project(returns, probability, atoms))
+    else:
+        each = distributional.quantile_regression(predicted, distributional.midpoints(config.num_quantiles), returns)
+    loss = (weight * each).mean(axis=1).sum()
+    return loss, (loss, value.mean(), priority)
+
+
+def actor_loss(
+    params: Tree, key: Key, critics: Tree, minibatch: Steps, hypers: Hypers, *, network: Network
+) -> tuple[Array, tuple[()]]:
+    """Mean of `−Q(s, μ(s))` by the first critic."""
+    action = networks.apply(network.actor, params, minibatch.obs)
+    predicted = network.critics.predict(key, critics, minibatch.obs, action)[0]
+    return -distributional.mean(predicted, control.atoms(hypers, config=network.config)).mean(), ()
+
+
+def improve(key: Key, learner: Learner, minibatch: Steps, hypers: Hypers, *, network: Network) -> Learner:
+    """Takes one gradient step with the actor, and moves the targets.
+
+    Args:
+        key: consumed.
+        learner: who learns.
+        minibatch: leaves `[M, ...]`.
+        hypers: numbers.
+        network: actor and critics.
+
+    Returns:
+        The learner.
+    """
+    opt_states, loss = dict(learner.opt_states), functools.partial(actor_loss, network=network)
+    actor, opt_states["actor"], _ = optim.descend(
+        loss, optimisers(hypers)["actor"], learner.actor, opt_states["actor"], key, learner.critics, minibatch, hypers
+    )
+    target_actor = control.follow(learner.target_actor, actor, hypers.tau)
+    target_critics = control.follow(learner.target_critics, learner.critics, hypers.tau)
+    return Learner(actor, learner.critics, target_actor, target_critics, opt_states)
+
+
+def learn(
+    key: Key,
+    count: Array,
+    learner: Learner,
+    minibatch: Steps,
+    weight: Array,
+    hypers: Hypers,
+    *,
+    network: Network,
+) -> tuple[Learner, Metrics, Array]:
+    """Takes one gradient step on one minibatch: the rule itself, free of any environment.
+
+    Args:
+        key: consumed.
+        count: gradient steps before, scalar, outside a sweep's batch; it says whether it is the actor's turn.
+        learner: who learns.
+        minibatch: leaves `[M, ...]`, actions in the task's box.
+        weight: of each example, `[M]`; 1 where all were drawn alike.
+        hypers: numbers.
+        network: actor and critics.
+
+    Returns:
+        `(learner, metrics, priority)`: the priority is how wrong each example was, `[M]`.
+    """
+    goal_key, critics_key, actor_key = jax.random.split(key, 3)
+    target = lax.stop_gradient(goal(goal_key, learner, minibatch, hypers, network=network))
+    critics, opt_state, (loss, q_value, priority) = optim.descend(
+        functools.partial(critics_loss, network=network),
+        optimisers(hypers)["critics"],
+        learner.critics,
+        learner.opt_states["critics"],
+        critics_key,
+        target,
+        minibatch,
+        weight,
+        hypers,
+    )
+    learner = learner._replace(critics=critics, opt_states={**learner.opt_states, "critics": opt_state})
+
+    def turn():
+        return improve(actor_key, learner, minibatch, hypers, network=network)
+
+    period = network.config.actor_period
+    learner = turn() if period == 1 else lax.cond((count + 1) % period == 0, turn, lambda: learner)
+    return learner, Metrics(loss, q_value, priority.mean()), lax.stop_gradient(priority)
+
+
+def init(key: Key, hypers: Hypers, *, network: Network) -> State:
+    """Makes the state before the first update.  The key is consumed."""
+    spec, config = network.spec, network.config
+    actor_key, critics_key = jax.random.split(key)
+    actor = network.actor.init(actor_key, jnp.zeros((1, *spec.observation.shape), spec.observation.dtype))
+    params = {"actor": actor, "critics": network.critics.begin(critics_key)}
+    opt_states = {name: rule.init(params[name]) for name, rule in optimisers(hypers).items()}
+    copies = jax.tree.map(jnp.copy, params)  # two names for one buffer could not be donated
+    learner = Learner(actor, params["critics"], copies["actor"], copies["critics"], opt_states)
+    return State(learner, experience.ring(spec, config), experience.ranks(config.capacity, config=config))
+
+
+def update(key: Key, step: Array, state: State, batch: Transition, hypers: Hypers, *, network: Network):
+    """Stores a rollout `[T, B]` and takes some gradient steps on what is stored.  The key is consumed."""
+    rule = functools.partial(learn, network=network)
+    return experience.update(key, step, state, batch, hypers, config=network.config, learn=rule, metrics=Metrics)
+
+
+def noise(key: Key, step: Array, memory: Tree, shape: tuple[int, ...], hypers: Hypers, *, config: Config):
+    """Draws what is added to actions while exploring.
+
+    Args:
+        key: consumed.
+        step: updates done before, scalar.
+        memory: the process so far, `[*N, D]`; `()` for one without memory.
+        shape: of the actions, `[*N, D]`.
+        hypers: numbers.
+        config: of which kind.
+
+    Returns:
+        `(noise, memory)`; the noise is `[*N, D]`, in half widths of the box.
+    """
+    fraction = step / (hypers.exploration_fraction * hypers.horizon)
+    size = exploration.linear(hypers.noise_start, hypers.noise_end, fraction)
+    drawn = jax.random.normal(key, shape)
+    if config.noise == "gaussian":
+        return size * drawn, memory
+    memory = (1.0 - hypers.noise_return) * memory + drawn
+    # So that the deviation is `size` whatever the share that is lost, once the process has run for a while.
+    return size * memory * jnp.sqrt(hypers.noise_return * (2.0 - hypers.noise_return)), memory
+
+
+def act(
+    key: Key, obs: Tree, memory: Tree, *, step: Array, params: Tree, hypers: Hypers, network: Network, explore: bool
+):
+    """Acts at `[*N, *observation]`, with noise while exploring.  The key is consumed."""
+    noise_key, random_key = jax.random.split(key)
+    action, space, config = networks.apply(network.actor, params, obs), network.spec.action, network.config
+    if not explore:
+        return control.to_box(action, space), {}, memory
+    added, memory = noise(noise_key, step, memory, action.shape, hypers, config=config)
+    action = control.to_box(jnp.clip(action + added, -1.0, 1.0), space)
+    return control.warming(random_key, step, action, space, experience.warm(config)), {}, memory
+
+
+def policy(step: Array, state: State, hypers: Hypers, *, explore: bool, network: Network) -> Policy:
+    """The actor, with noise while exploring, and actions at random before learning begins."""
+    remembers = explore and network.config.noise == "ou"
+    apply = functools.partial(
+        act, step=step, params=state.learner.actor, hypers=hypers, network=network, explore=explore
+    )
+    zeros = functools.partial(_zeros, size=network.spec.action.shape)
+    return Policy(memory=zeros if remembers else lambda batch_shape: (), apply=apply)
+
+
+def _zeros(batch_shape: tuple[int, ...], *, size: tuple[int, ...]) -> Array:
+    return jnp.zeros((*batch_shape, *size))
+
+
+def build(spec: Spec, config: Config) -> Algorithm:
+    """Binds a deterministic policy gradient to a task.
+
+    Args:
+        spec: observations of one array; actions a vector `Box` with finite bounds.
+        config: what shapes the program.
+
+    Returns:
+        The algorithm; its batches are rollouts `[T, B]` of `Transition`.
+
+    Raises:
+        ValueError: if the actions are of another kind.
+    """
+    control.check_actions(spec.action)
+    return networks.bind(Network(Actor(spec, config), Critics(spec, config)), init, update, policy)

@@ -1,0 +1,428 @@
+"""Soft actor-critic and what was made of it: TQC, REDQ and DroQ are switches, and so are discrete actions.
+
+Sources: Haarnoja et al. 2018, arXiv:1801.01290, with a temperature that is learned, arXiv:1812.05905; discrete actions,
+arXiv:1910.07207; truncated quantile critics (TQC), arXiv:2005.04269; randomised ensembles (REDQ), arXiv:2101.05982;
+dropout and layer normalisation in the critics (DroQ), arXiv:2110.02034.
+
+An update of `num_steps` gradient steps on `T * B` transitions has an update-to-data ratio of `num_steps / (T * B)`; the
+actor and the temperature learn in one of `actor_period` of them.
+
+Departures from the papers: several environments at a time; a sum of several rewards counts no entropy but that after
+its last step; the temperature's loss is linear in its logarithm.  An episode cut by its time limit bootstraps from its
+true last observation.
+
+Shape legend: `T` steps between updates, `B` environments, `R` rows of the replay ring, `M` examples in a minibatch, `C`
+critics, `D` elements of an action, `J` actions that an expectation is taken over, one that was drawn or all discrete
+ones, `K` numbers that predict a return, `L` returns that a target is made of, `N` any batch shape.
+"""
+
+import dataclasses
+import functools
+import math
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from rlgen.core import Algorithm, Array, Discrete, Key, Policy, Spec, Transition, Tree
+from rlgen.parts import checks, control, distributional, experience, losses, networks, optim, q_networks
+from rlgen.parts.control import Critics, StochasticActor
+from rlgen.parts.replay import Steps
+
+HEADS = ("expected", "quantile")
+TEMPERATURES = ("learned", "fixed")
+VALUES = ("least", "mean")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """What shapes the program.
+
+    Attributes:
+        num_envs: `B`.
+        rollout_length: `T`, steps of each environment between updates.
+        num_steps: gradient steps an update.
+        actor_period: gradient steps of the critics for each of the actor.
+        batch_size: `M`.
+        capacity: transitions kept, `R * B`; a multiple of `T * B`.
+        warm_up: transitions gathered, by actions at random, before learning begins.
+        n_step: rewards that are added up before a value is trusted.
+        replay: of `experience.REPLAYS`.
+        sort_period: updates between two sorts of a replay by rank.
+        temperature: `"learned"` or `"fixed"`.
+        num_critics: `C`.
+        num_targets: critics drawn for each target, whose least value it is.
+        actor_value: whether the actor climbs the `"least"` of the critics' values or their `"mean"`.
+        head: `"expected"`, or `"quantile"` for truncated quantile critics.
+        num_quantiles: of each critic.
+        num_dropped: quantiles a critic that are dropped at the top of the pool.
+        layer_norm: whether the critics' features are normalised before each activation.
+        dropout: share of the critics' units that are left out.
+        hidden_sizes: width of each dense layer.
+        activation: name in `networks.ACTIVATIONS`.
+        initialiser: name in `networks.INITIALISERS`.
+        critic_bound: half the width of what the weights of the critics' last layer are drawn from.
+    """
+
+    num_envs: int = 1
+    rollout_length: int = 1
+    num_steps: int = 1
+    actor_period: int = 1
+    batch_size: int = 256
+    capacity: int = 50_000
+    warm_up: int = 1_000
+    n_step: int = 1
+    replay: str = "uniform"
+    sort_period: int = 1
+    temperature: str = "learned"
+    num_critics: int = 2
+    num_targets: int = 2
+    actor_value: str = "least"
+    head: str = "expected"
+    num_quantiles: int = 25
+    num_dropped: int = 2
+    layer_norm: bool = False
+    dropout: float = 0.0
+    hidden_sizes: tuple[int, ...] = (256, 256)
+    activation: str = "relu"
+    initialiser: str = "lecun"
+    critic_bound: float = 0.05
+    num_atoms: ClassVar[int] = 0
+
+    def __post_init__(self):
+        checks.one_of(
+            self,
+            temperature=TEMPERATURES,
+            actor_value=VALUES,
+            head=HEADS,
+            replay=experience.REPLAYS,
+            initialiser=networks.INITIALISERS,
+        )
+        experience.check(self)
+        if not 1 <= self.num_targets <= self.num_critics:
+            raise ValueError(f"config.num_targets={self.num_targets} is not between 1 and {self.num_critics} critics")
+        if not 0 <= self.num_dropped < self.num_quantiles:
+            raise ValueError(f"config.num_dropped={self.num_dropped} leaves none of {self.num_quantiles} quantiles")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"config.dropout={self.dropout} is no share below 1")
+
+    @property
+    def idle(self) -> dict[str, str]:
+        """Hyperparameters that a switch leaves without effect, and which switch."""
+        reasons = {}
+        if self.replay == "uniform":
+            names = ("priority_exponent", "importance_start", "horizon")
+            reasons |= dict.fromkeys(names, "config.replay='uniform'")
+        if self.temperature == "fixed":
+            names = ("temperature_learning_rate", "entropy_share")
+            reasons |= dict.fromkeys(names, "config.temperature='fixed'")
+        return reasons
+
+
+class Hypers(NamedTuple):
+    """What is only a number; float32 leaves."""
+
+    learning_rate: float = 3e-4  # of the actor
+    critic_learning_rate: float = 3e-4
+    temperature_learning_rate: float = 3e-4
+    discount: float = 0.99
+    tau: float = 0.005  # share of the critics in a move of the target critics
+    temperature: float = 1.0  # `α`, or where it is learned the first one
+    entropy_share: float = 1.0  # target entropy, in units of `−D` nats, or of `log A` with discrete actions
+    horizon: float = float("inf")  # updates of the whole run
+    priority_exponent: float = 0.5  # 0 draws all alike
+    importance_start: float = 0.4  # `β` at the start; it is 1 after `horizon` updates
+
+
+class Learner(NamedTuple):
+    """What a gradient step changes."""
+
+    actor: Tree
+    critics: Tree  # leaves `[C, ...]`
+    target: Tree  # likewise
+    log_temperature: Array
+    opt_states: dict[str, Tree]
+
+
+class State(NamedTuple):
+    """What an update changes."""
+
+    learner: Learner
+    replay: Transition  # leaves `[R, B, ...]`
+    priorities: Tree  # `()` where all are drawn alike
+
+
+class Metrics(NamedTuple):
+    """Means over an update's gradient steps; zero before learning begins."""
+
+    loss: Array  # of the critics
+    q_value: Array  # of the actions taken
+    error: Array  # mean absolute temporal-difference error
+    entropy: Array  # of the actor
+    temperature: Array
+
+
+class Network(NamedTuple):
+    """Actor and critics of a task; static."""
+
+    actor: StochasticActor
+    critics: Critics
+
+    @property
+    def config(self) -> Config:
+        """The algorithm's."""
+        return self.actor.config
+
+    @property
+    def spec(self) -> Spec:
+        """Of the task."""
+        return self.actor.spec
+
+
+def optimisers(hypers: Hypers) -> dict[str, Any]:
+    """Adam for each of those who learn."""
+    return {
+        "actor": optim.adam(hypers.learning_rate),
+        "critics": optim.adam(hypers.critic_learning_rate),
+        "log_temperature": optim.adam(hypers.temperature_learning_rate),
+    }
+
+
+def target_entropy(hypers: Hypers, *, spec: Spec) -> Array:
+    """Nats that a learned temperature holds the policy at, scalar."""
+    action = spec.action
+    nats = math.log(action.num) if isinstance(action, Discrete) else -float(math.prod(action.shape))
+    return hypers.entropy_share * jnp.float32(nats)
+
+
+def temperature(learner: Learner, hypers: Hypers, *, config: Config) -> Array:
+    """`α`, scalar."""
+    return jnp.exp(learner.log_temperature) if config.temperature == "learned" else jnp.asarray(hypers.temperature)
+
+
+def goal(key: Key, learner: Learner, minibatch: Steps, hypers: Hypers, *, network: Network) -> Array:
+    """What the return of the action taken should be: `r + γ (Q⁻(s', a') − α log π(a' | s'))`.
+
+    Args:
+        key: consumed.
+        learner: actor and target critics.
+        minibatch: `[M, ...]`.
+        hypers: numbers.
+        network: actor and critics.
+
+    Returns:
+        Returns, equally likely, `[M, L]`.
+    """
+    config, num = network.config, network.config.num_critics
+    action_key, critics_key, subset_key = jax.random.split(key, 3)
+    chosen = control.choices(action_key, learner.actor, minibatch.next_obs, actor=network.actor)
+    bonus = temperature(learner, hypers, config=config) * control.entropy(chosen)[:, None]
+    predicted = network.critics.predict(critics_key, learner.target, minibatch.next_obs, chosen.action)
+    if config.head == "quantile":
+        pool = jnp.moveaxis(predicted, 0, -2).reshape(predicted.shape[1], -1)
+        onward = jnp.sort(pool, axis=-1)[:, : num * (config.num_quantiles - config.num_dropped)]
+    else:
+        if config.num_targets < num:
+            predicted = predicted[jax.random.permutation(subset_key, num)[: config.num_targets]]
+        onward = (chosen.probability * predicted.min(axis=0)).sum(-1, keepdims=True)
+    return lax.stop_gradient(minibatch.reward[:, None] + minibatch.discount[:, None] * (onward + bonus))
+
+
+def critics_loss(
+    params: Tree, key: Key, returns: Array, minibatch: Steps, weight: Array, *, network: Network
+) -> tuple[Array, tuple[Array, Array, Array]]:
+    """Errors of what was predicted for the actions taken: their weighted mean, summed over critics.
+
+    Args:
+        params: of the critics.
+        key: consumed.
+        returns: what `goal` gave, `[M, L]`.
+        minibatch: `[M, ...]`.
+        weight: of each example, `[M]`.
+        network: actor and critics.
+
+    Returns:
+        `(loss, (loss, q_value, error))`: the mean value, and how wrong each example is, `[M]`.
+    """
+    space = network.spec.action
+    predicted = network.critics.predict(key, params, minibatch.obs, control.from_box(minibatch.action, space))
+    if network.config.head == "quantile":
+        fractions = distributional.midpoints(network.config.num_quantiles)
+        each, value = distributional.quantile_regression(predicted, fractions, returns), predicted.mean(-1)
+    else:
+        index = minibatch.action if isinstance(space, Discrete) else jnp.zeros(weight.shape, jnp.int32)
+        value = jax.vmap(q_networks.value_of, (0, None))(predicted, index)
+        each = losses.squared(returns[:, 0] - value)
+    loss = (weight * each).mean(axis=1).sum()
+    error = jnp.abs(returns.mean(axis=-1) - value).mean(axis=0)
+    return loss, (loss, value.mean(), error)
+
+
+def actor_loss(
+    params: Tree, key: Key, learner: Learner, minibatch: Steps, hypers: Hypers, *, network: Network
+) -> tuple[Array, Array]:
+    """Mean of `α log π(a | s) − Q(s, a)` over the policy's actions; beside it the entropy.
+
+    Args:
+        params: of the actor.
+        key: consumed.
+        learner: critics and temperature.
+        minibatch: `[M, ...]`.
+        hypers: numbers.
+        network: actor and critics.
+
+    Returns:
+        `(loss, entropy)`, scalars.
+    """
+    config, (action_key, critics_key) = network.config, jax.random.split(key)
+    chosen = control.choices(action_key, params, minibatch.obs, actor=network.actor)
+    predicted = network.critics.predict(critics_key, learner.critics, minibatch.obs, chosen.action)
+    if config.head == "quantile":
+        predicted = predicted.mean(-1, keepdims=True)
+    value = predicted.min(axis=0) if config.actor_value == "least" else predicted.mean(axis=0)
+    worth = (chosen.probability * value).sum(-1) + temperature(learner, hypers, config=config) * control.entropy(chosen)
+    return -worth.mean(), control.entropy(chosen).mean()
+
+
+def temperature_loss(log_temperature: Array, excess: Array) -> tuple[Array, tuple[()]]:
+    """Its gradient is `excess`, by which the entropy is above its target."""
+    return log_temperature * excess, ()
+
+
+def improve(key: Key, learner: Learner, minibatch: Steps, hypers: Hypers, *, network: Network) -> tuple[Learner, Array]:
+    """Takes one gradient step with the actor and one with the temperature, if that is learned.
+
+    Args:
+        key: consumed.
+        learner: who learns.
+        minibatch: leaves `[M, ...]`.
+        hypers: numbers.
+        network: actor and critics.
+
+    Returns:
+        `(learner, entropy)`.
+    """
+    rules, opt_states = optimisers(hypers), dict(learner.opt_states)
+    loss = functools.partial(actor_loss, network=network)
+    actor, opt_states["actor"], nats = optim.descend(
+        loss, rules["actor"], learner.actor, opt_states["actor"], key, learner, minibatch, hypers
+    )
+    log_temperature = learner.log_temperature
+    if network.config.temperature == "learned":
+        excess = nats - target_entropy(hypers, spec=network.spec)
+        log_temperature, opt_states["log_temperature"], _ = optim.descend(
+            temperature_loss, rules["log_temperature"], log_temperature, opt_states["log_temperature"], excess
+        )
+    return learner._replace(actor=actor, log_temperature=log_temperature, opt_states=opt_states), nats
+
+
+def learn(
+    key: Key,
+    count: Array,
+    learner: Learner,
+    minibatch: Steps,
+    weight: Array,
+    hypers: Hypers,
+    *,
+    network: Network,
+) -> tuple[Learner, Metrics, Array]:
+    """Takes one gradient step on one minibatch: the rule itself, free of any environment.
+
+    Args:
+        key: consumed.
+        count: gradient steps before, scalar, outside a sweep's batch; it says whether it is the actor's turn.
+        learner: who learns.
+        minibatch: leaves `[M, ...]`, actions in the task's box.
+        weight: of each example, `[M]`; 1 where all were drawn alike.
+        hypers: numbers.
+        network: actor and critics.
+
+    Returns:
+        `(learner, metrics, priority)`: the priority is how wrong each example was, `[M]`.  The entropy is 0 when it is
+        not the actor's turn.
+    """
+    config = network.config
+    goal_key, critics_key, actor_key = jax.random.split(key, 3)
+    returns = goal(goal_key, learner, minibatch, hypers, network=network)
+    critics, opt_state, (loss, q_value, error) = optim.descend(
+        functools.partial(critics_loss, network=network),
+        optimisers(hypers)["critics"],
+        learner.critics,
+        learner.opt_states["critics"],
+        critics_key,
+        returns,
+        minibatch,
+        weight,
+    )
+    target = control.follow(learner.target, critics, hypers.tau)
+    learner = learner._replace(critics=critics, target=target, opt_states={**learner.opt_states, "critics": opt_state})
+
+    def turn():
+        return improve(actor_key, learner, minibatch, hypers, network=network)
+
+    if config.actor_period == 1:
+        learner, nats = turn()
+    else:
+        learner, nats = lax.cond((count + 1) % config.actor_period == 0, turn, lambda: (learner, jnp.float32(0)))
+        nats = nats * config.actor_period  # so that a mean over steps is that over the actor's
+    alpha = temperature(learner, hypers, config=config)
+    return learner, Metrics(loss, q_value, error.mean(), nats, alpha), lax.stop_gradient(error)
+
+
+def init(key: Key, hypers: Hypers, *, network: Network) -> State:
+    """Makes the state before the first update.  The key is consumed."""
+    spec, config = network.spec, network.config
+    actor_key, critics_key = jax.random.split(key)
+    actor = network.actor.init(actor_key, jnp.zeros((1, *spec.observation.shape), spec.observation.dtype))
+    critics = network.critics.begin(critics_key)
+    params = {"actor": actor, "critics": critics, "log_temperature": jnp.log(jnp.float32(hypers.temperature))}
+    opt_states = {name: rule.init(params[name]) for name, rule in optimisers(hypers).items()}
+    target = jax.tree.map(jnp.copy, critics)  # two names for one buffer could not be donated
+    learner = Learner(**params, target=target, opt_states=opt_states)
+    return State(learner, experience.ring(spec, config), experience.ranks(config.capacity, config=config))
+
+
+def update(key: Key, step: Array, state: State, batch: Transition, hypers: Hypers, *, network: Network):
+    """Stores a rollout `[T, B]` and takes some gradient steps on what is stored.  The key is consumed."""
+    rule = functools.partial(learn, network=network)
+    return experience.update(key, step, state, batch, hypers, config=network.config, learn=rule, metrics=Metrics)
+
+
+def act(key: Key, obs: Tree, memory: tuple[()], *, step: Array, params: Tree, network: Network, explore: bool):
+    """Draws actions at `[*N, *observation]`, or takes the likeliest.  The key is consumed."""
+    action_key, random_key = jax.random.split(key)
+    policy, space = networks.apply(network.actor, params, obs), network.spec.action
+    action = policy.sample(seed=action_key) if explore else policy.mode()
+    action = control.to_box(action, space)
+    if explore:
+        action = control.warming(random_key, step, action, space, experience.warm(network.config))
+    return action, {}, memory
+
+
+def policy(step: Array, state: State, hypers: Hypers, *, explore: bool, network: Network) -> Policy:
+    """The actor, and actions at random before learning begins; the likeliest action when it is evaluated."""
+    del hypers
+    return Policy(
+        memory=lambda batch_shape: (),
+        apply=functools.partial(act, step=step, params=state.learner.actor, network=network, explore=explore),
+    )
+
+
+def build(spec: Spec, config: Config) -> Algorithm:
+    """Binds soft actor-critic to a task.
+
+    Args:
+        spec: observations of one array; actions a vector `Box` with finite bounds, or `Discrete`.
+        config: what shapes the program.
+
+    Returns:
+        The algorithm; its batches are rollouts `[T, B]` of `Transition`.
+
+    Raises:
+        ValueError: if the actions are of another kind, or discrete and quantiles are asked for.
+    """
+    control.check_actions(spec.action, discrete=True)
+    if isinstance(spec.action, Discrete) and config.head != "expected":
+        raise ValueError(f"config.head={config.head!r} has no meaning for {spec.action}")
+    return networks.bind(Network(StochasticActor(spec, config), Critics(spec, config)), init, update, policy)

@@ -1,0 +1,97 @@
+"""What actor-critics share: actions in a box and between −1 and 1, critics apart, and noise that makes returns."""
+
+import types
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from rlgen.core import Box, Discrete, Spec
+from rlgen.parts import control
+
+BOX = Box((2,), (-2.0, 0.0), (2.0, 1.0))
+CONFIG = {
+    "hidden_sizes": (4,),
+    "activation": "relu",
+    "initialiser": "lecun",
+    "critic_bound": 0.5,
+    "layer_norm": False,
+    "dropout": 0.0,
+    "head": "expected",
+    "num_atoms": 5,
+    "num_quantiles": 7,
+    "num_critics": 3,
+}
+
+
+def critics(action=BOX, **config):
+    made = control.Critics(Spec(Box((3,)), action), types.SimpleNamespace(**{**CONFIG, **config}))
+    return made, made.begin(jax.random.key(0))
+
+
+def test_actions_go_into_the_box_and_back():
+    inner = jnp.array([[-1.0, -1.0], [0.0, 0.5], [1.0, 1.0]])
+    outer = control.to_box(inner, BOX)
+    np.testing.assert_allclose(outer, [[-2.0, 0.0], [0.0, 0.75], [2.0, 1.0]])
+    np.testing.assert_allclose(control.from_box(outer, BOX), inner)
+    index = jnp.arange(3)
+    assert control.to_box(index, Discrete(3)) is index and control.from_box(index, Discrete(3)) is None
+
+
+@pytest.mark.parametrize("space", [Discrete(2), Box((2, 2), -1.0, 1.0), Box((2,))])
+def test_other_actions_are_refused(space):
+    with pytest.raises(ValueError, match="the actor"):
+        control.check_actions(space)
+    control.check_actions(Discrete(2), discrete=True)
+
+
+def test_critics_share_nothing():
+    made, params = critics()
+    kernel = params["params"]["critic"]["Dense_0"]["kernel"]
+    assert kernel.shape == (3, 5, 4) and not np.allclose(kernel[0], kernel[1])
+    obs, action = jnp.ones((6, 3)), jnp.ones((6, 2))
+    predicted = made.predict(jax.random.key(0), params, obs, action)
+    assert predicted.shape == (3, 6, 1)
+    changed = jax.tree.map(lambda leaf: leaf.at[1].add(1.0), params)
+    again = made.predict(jax.random.key(0), changed, obs, action)
+    np.testing.assert_array_equal(np.any(np.asarray(again != predicted), axis=(1, 2)), [False, True, False])
+
+
+@pytest.mark.parametrize(
+    ("config", "action", "size"),
+    [
+        ({"head": "categorical"}, BOX, 5),
+        ({"head": "quantile"}, BOX, 7),
+        ({"head": "sampled"}, BOX, 7),
+        ({}, Discrete(4), 4),
+    ],
+)
+def test_heads_have_their_sizes(config, action, size):
+    made, params = critics(action, **config)
+    inner = None if isinstance(action, Discrete) else jnp.ones((6, 2))
+    first, second = (made.predict(key, params, jnp.ones((6, 3)), inner) for key in jax.random.split(jax.random.key(0)))
+    assert first.shape == (3, 6, size)
+    sampled = config.get("head") == "sampled"
+    assert np.array_equal(first, second) != sampled
+    if sampled:
+        assert np.all(np.diff(first) >= 0)
+
+
+def test_units_are_left_out_anew_in_every_critic():
+    made, params = critics(dropout=0.5, layer_norm=True, hidden_sizes=(64,))
+    same = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf[:1], leaf.shape), params)
+    first, second = (
+        made.predict(key, same, jnp.ones((1, 3)), jnp.ones((1, 2))) for key in jax.random.split(jax.random.key(0))
+    )
+    assert len({*np.ravel(first), *np.ravel(second)}) == 6
+
+
+def test_actions_are_random_until_there_is_enough():
+    action = jnp.full((1000, 2), 9.0)
+    for step, random in ((0, True), (4, True), (5, False)):
+        taken = control.warming(jax.random.key(0), jnp.int32(step), action, BOX, 5)
+        assert np.all(taken == 9.0) != random
+        if random:
+            np.testing.assert_allclose(taken.min(0), [-2.0, 0.0], atol=0.02)
+            np.testing.assert_allclose(taken.max(0), [2.0, 1.0], atol=0.02)
