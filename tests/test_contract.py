@@ -59,6 +59,8 @@ class Subject(NamedTuple):
     end: train.RunState  # after `UPDATES` updates
     report: train.Report
     traces: list[str]  # grows by one whenever the run is traced
+    shapes: train.RunState  # of one lane's state, as it begins
+    update: tuple[Any, Any]  # an update's program, and the shapes of what it gives
 
     @property
     def run(self) -> train.Run:
@@ -115,7 +117,10 @@ def subject(request: pytest.FixtureRequest) -> Subject:
     state = functions.init(data, keys, hypers)
     start = to_numpy(state)
     end, report = to_numpy(functions.advance(data, keys, jnp.int32(0), jnp.int32(UPDATES), state, hypers))
-    return Subject(row, bound, data, mesh, functions, points, keys, hypers, start, end, report, traces)
+    run, key = bound.make_run(data), jax.random.key(0)
+    shapes = jax.eval_shape(run.init, key, bound.hypers)
+    traced = jax.make_jaxpr(run.update, return_shape=True)(key, jnp.int32(0), shapes, bound.hypers)
+    return Subject(row, bound, data, mesh, functions, points, keys, hypers, start, end, report, traces, shapes, traced)
 
 
 def abstract(tree: Any) -> Any:
@@ -188,12 +193,10 @@ def test_1_arguments_have_their_names_and_order(subject):
 
 
 def test_2_update_keeps_structure_shapes_and_dtypes(subject):
-    run, key = subject.run, jax.random.key(0)
+    after, _ = subject.update[1]
+    assert abstract(after) == abstract(subject.shapes)
     # Python's numbers are weakly typed: where they leak into the state, the next call compiles anew.
-    before = jax.eval_shape(run.init, key, subject.bound.hypers)
-    after, _ = jax.eval_shape(run.update, key, jnp.int32(0), before, subject.bound.hypers)
-    assert abstract(after) == abstract(before)
-    assert not any(leaf.weak_type for leaf in jax.tree.leaves(before))
+    assert not any(leaf.weak_type for leaf in jax.tree.leaves(subject.shapes))
 
 
 def test_3_same_key_same_bits(subject):
@@ -258,8 +261,8 @@ def test_7_no_knob_is_dead_but_those_that_a_switch_leaves_out(subject):
 def test_8_no_key_is_used_twice(subject):
     run, key, hypers = subject.run, jax.random.key(0), subject.bound.hypers
     with jax.debug_key_reuse(True):
-        state = jax.make_jaxpr(run.init, return_shape=True)(key, hypers)[1]
-        jax.make_jaxpr(run.update)(key, jnp.int32(0), state, hypers)
+        jax.make_jaxpr(run.init)(key, hypers)
+        jax.make_jaxpr(run.update)(key, jnp.int32(0), subject.shapes, hypers)
 
 
 def test_9_metrics_are_finite_scalars_of_fixed_name(subject):
@@ -273,8 +276,7 @@ def test_9_metrics_are_finite_scalars_of_fixed_name(subject):
 
 
 def test_10_state_is_arrays_without_keys(subject):
-    state = jax.eval_shape(subject.run.init, jax.random.key(0), subject.bound.hypers)
-    for leaf in jax.tree.leaves(state):
+    for leaf in jax.tree.leaves(subject.shapes):
         assert isinstance(leaf, jax.ShapeDtypeStruct)
         assert not jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
@@ -287,9 +289,8 @@ def test_11_saved_and_resumed_equals_uninterrupted(subject):
 
 def test_13_no_branch_becomes_a_select_over_a_buffer(subject):
     run, key, hypers, lanes = subject.run, jax.random.key(0), subject.bound.hypers, 3
-    state = jax.eval_shape(run.init, key, hypers)
+    state, (one, _) = subject.shapes, subject.update
     many = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((lanes, *leaf.shape), leaf.dtype), state)
-    one = jax.make_jaxpr(run.update)(key, jnp.int32(0), state, hypers)
     swept = jax.make_jaxpr(jax.vmap(run.update, in_axes=(0, None, 0, None)))(
         jax.random.split(key, lanes), jnp.int32(0), many, hypers
     )

@@ -25,7 +25,7 @@ from jax import lax
 
 from rlgen.core import Algorithm, Array, Key, Policy, Spec, Transition, Tree
 from rlgen.parts import checks, control, distributional, experience, exploration, losses, networks, optim
-from rlgen.parts.control import Critics
+from rlgen.parts.control import ActorAndCritics, Critics
 from rlgen.parts.replay import Steps
 
 HEADS = ("expected", "categorical", "sampled")
@@ -174,29 +174,14 @@ class Actor(nn.Module):
         return nn.tanh(dense(torso(networks.encode(obs, space))))
 
 
-class Network(NamedTuple):
-    """Actor and critics of a task; static."""
-
-    actor: Actor
-    critics: Critics
-
-    @property
-    def config(self) -> Config:
-        """The algorithm's."""
-        return self.actor.config
-
-    @property
-    def spec(self) -> Spec:
-        """Of the task."""
-        return self.actor.spec
-
-
 def optimisers(hypers: Hypers) -> dict[str, Any]:
     """Adam for the actor and for the critics."""
     return {"actor": optim.adam(hypers.learning_rate), "critics": optim.adam(hypers.critic_learning_rate)}
 
 
-def goal(key: Key, learner: Learner, minibatch: Steps, hypers: Hypers, *, network: Network) -> tuple[Array, Array]:
+def goal(
+    key: Key, learner: Learner, minibatch: Steps, hypers: Hypers, *, network: ActorAndCritics
+) -> tuple[Array, Array]:
     """What the return of the action taken should be: `r + γ Z⁻(s', μ⁻(s'))`.
 
     Args:
@@ -230,7 +215,7 @@ def critics_loss(
     weight: Array,
     hypers: Hypers,
     *,
-    network: Network,
+    network: ActorAndCritics,
 ) -> tuple[Array, tuple[Array, Array, Array]]:
     """Errors of what was predicted for the actions taken: their weighted mean, summed over critics.
 
@@ -263,7 +248,7 @@ def critics_loss(
 
 
 def actor_loss(
-    params: Tree, key: Key, critics: Tree, minibatch: Steps, hypers: Hypers, *, network: Network
+    params: Tree, key: Key, critics: Tree, minibatch: Steps, hypers: Hypers, *, network: ActorAndCritics
 ) -> tuple[Array, tuple[()]]:
     """Mean of `−Q(s, μ(s))` by the first critic."""
     action = networks.apply(network.actor, params, minibatch.obs)
@@ -271,7 +256,7 @@ def actor_loss(
     return -distributional.mean(predicted, control.atoms(hypers, config=network.config)).mean(), ()
 
 
-def improve(key: Key, learner: Learner, minibatch: Steps, hypers: Hypers, *, network: Network) -> Learner:
+def improve(key: Key, learner: Learner, minibatch: Steps, hypers: Hypers, *, network: ActorAndCritics) -> Learner:
     """Takes one gradient step with the actor, and moves the targets.
 
     Args:
@@ -301,7 +286,7 @@ def learn(
     weight: Array,
     hypers: Hypers,
     *,
-    network: Network,
+    network: ActorAndCritics,
 ) -> tuple[Learner, Metrics, Array]:
     """Takes one gradient step on one minibatch: the rule itself, free of any environment.
 
@@ -340,7 +325,7 @@ def learn(
     return learner, Metrics(loss, q_value, priority.mean()), lax.stop_gradient(priority)
 
 
-def init(key: Key, hypers: Hypers, *, network: Network) -> State:
+def init(key: Key, hypers: Hypers, *, network: ActorAndCritics) -> State:
     """Makes the state before the first update.  The key is consumed."""
     spec, config = network.spec, network.config
     actor_key, critics_key = jax.random.split(key)
@@ -352,7 +337,7 @@ def init(key: Key, hypers: Hypers, *, network: Network) -> State:
     return State(learner, experience.ring(spec, config), experience.ranks(config.capacity, config=config))
 
 
-def update(key: Key, step: Array, state: State, batch: Transition, hypers: Hypers, *, network: Network):
+def update(key: Key, step: Array, state: State, batch: Transition, hypers: Hypers, *, network: ActorAndCritics):
     """Stores a rollout `[T, B]` and takes some gradient steps on what is stored.  The key is consumed."""
     rule = functools.partial(learn, network=network)
     return experience.update(key, step, state, batch, hypers, config=network.config, learn=rule, metrics=Metrics)
@@ -383,7 +368,15 @@ def noise(key: Key, step: Array, memory: Tree, shape: tuple[int, ...], hypers: H
 
 
 def act(
-    key: Key, obs: Tree, memory: Tree, *, step: Array, params: Tree, hypers: Hypers, network: Network, explore: bool
+    key: Key,
+    obs: Tree,
+    memory: Tree,
+    *,
+    step: Array,
+    params: Tree,
+    hypers: Hypers,
+    network: ActorAndCritics,
+    explore: bool,
 ):
     """Acts at `[*N, *observation]`, with noise while exploring.  The key is consumed."""
     noise_key, random_key = jax.random.split(key)
@@ -395,7 +388,7 @@ def act(
     return control.warming(random_key, step, action, space, experience.warm(config)), {}, memory
 
 
-def policy(step: Array, state: State, hypers: Hypers, *, explore: bool, network: Network) -> Policy:
+def policy(step: Array, state: State, hypers: Hypers, *, explore: bool, network: ActorAndCritics) -> Policy:
     """The actor, with noise while exploring, and actions at random before learning begins."""
     remembers = explore and network.config.noise == "ou"
     apply = functools.partial(
@@ -423,4 +416,4 @@ def build(spec: Spec, config: Config) -> Algorithm:
         ValueError: if the actions are of another kind.
     """
     control.check_actions(spec.action)
-    return networks.bind(Network(Actor(spec, config), Critics(spec, config)), init, update, policy)
+    return networks.bind(ActorAndCritics(Actor(spec, config), Critics(spec, config)), init, update, policy)

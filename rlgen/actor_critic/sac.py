@@ -27,7 +27,7 @@ from jax import lax
 
 from rlgen.core import Algorithm, Array, Discrete, Key, Policy, Spec, Transition, Tree
 from rlgen.parts import checks, control, distributional, experience, losses, networks, optim, q_networks
-from rlgen.parts.control import Critics, StochasticActor
+from rlgen.parts.control import ActorAndCritics, Critics, StochasticActor
 from rlgen.parts.replay import Steps
 
 HEADS = ("expected", "quantile")
@@ -163,23 +163,6 @@ class Metrics(NamedTuple):
     temperature: Array
 
 
-class Network(NamedTuple):
-    """Actor and critics of a task; static."""
-
-    actor: StochasticActor
-    critics: Critics
-
-    @property
-    def config(self) -> Config:
-        """The algorithm's."""
-        return self.actor.config
-
-    @property
-    def spec(self) -> Spec:
-        """Of the task."""
-        return self.actor.spec
-
-
 def optimisers(hypers: Hypers) -> dict[str, Any]:
     """Adam for each of those who learn."""
     return {
@@ -201,7 +184,7 @@ def temperature(learner: Learner, hypers: Hypers, *, config: Config) -> Array:
     return jnp.exp(learner.log_temperature) if config.temperature == "learned" else jnp.asarray(hypers.temperature)
 
 
-def goal(key: Key, learner: Learner, minibatch: Steps, hypers: Hypers, *, network: Network) -> Array:
+def goal(key: Key, learner: Learner, minibatch: Steps, hypers: Hypers, *, network: ActorAndCritics) -> Array:
     """What the return of the action taken should be: `r + γ (Q⁻(s', a') − α log π(a' | s'))`.
 
     Args:
@@ -230,7 +213,7 @@ def goal(key: Key, learner: Learner, minibatch: Steps, hypers: Hypers, *, networ
 
 
 def critics_loss(
-    params: Tree, key: Key, returns: Array, minibatch: Steps, weight: Array, *, network: Network
+    params: Tree, key: Key, returns: Array, minibatch: Steps, weight: Array, *, network: ActorAndCritics
 ) -> tuple[Array, tuple[Array, Array, Array]]:
     """Errors of what was predicted for the actions taken: their weighted mean, summed over critics.
 
@@ -260,7 +243,7 @@ def critics_loss(
 
 
 def actor_loss(
-    params: Tree, key: Key, learner: Learner, minibatch: Steps, hypers: Hypers, *, network: Network
+    params: Tree, key: Key, learner: Learner, minibatch: Steps, hypers: Hypers, *, network: ActorAndCritics
 ) -> tuple[Array, Array]:
     """Mean of `α log π(a | s) − Q(s, a)` over the policy's actions; beside it the entropy.
 
@@ -290,7 +273,9 @@ def temperature_loss(log_temperature: Array, excess: Array) -> tuple[Array, tupl
     return log_temperature * excess, ()
 
 
-def improve(key: Key, learner: Learner, minibatch: Steps, hypers: Hypers, *, network: Network) -> tuple[Learner, Array]:
+def improve(
+    key: Key, learner: Learner, minibatch: Steps, hypers: Hypers, *, network: ActorAndCritics
+) -> tuple[Learner, Array]:
     """Takes one gradient step with the actor and one with the temperature, if that is learned.
 
     Args:
@@ -325,7 +310,7 @@ def learn(
     weight: Array,
     hypers: Hypers,
     *,
-    network: Network,
+    network: ActorAndCritics,
 ) -> tuple[Learner, Metrics, Array]:
     """Takes one gradient step on one minibatch: the rule itself, free of any environment.
 
@@ -370,7 +355,7 @@ def learn(
     return learner, Metrics(loss, q_value, error.mean(), nats, alpha), lax.stop_gradient(error)
 
 
-def init(key: Key, hypers: Hypers, *, network: Network) -> State:
+def init(key: Key, hypers: Hypers, *, network: ActorAndCritics) -> State:
     """Makes the state before the first update.  The key is consumed."""
     spec, config = network.spec, network.config
     actor_key, critics_key = jax.random.split(key)
@@ -383,13 +368,13 @@ def init(key: Key, hypers: Hypers, *, network: Network) -> State:
     return State(learner, experience.ring(spec, config), experience.ranks(config.capacity, config=config))
 
 
-def update(key: Key, step: Array, state: State, batch: Transition, hypers: Hypers, *, network: Network):
+def update(key: Key, step: Array, state: State, batch: Transition, hypers: Hypers, *, network: ActorAndCritics):
     """Stores a rollout `[T, B]` and takes some gradient steps on what is stored.  The key is consumed."""
     rule = functools.partial(learn, network=network)
     return experience.update(key, step, state, batch, hypers, config=network.config, learn=rule, metrics=Metrics)
 
 
-def act(key: Key, obs: Tree, memory: tuple[()], *, step: Array, params: Tree, network: Network, explore: bool):
+def act(key: Key, obs: Tree, memory: tuple[()], *, step: Array, params: Tree, network: ActorAndCritics, explore: bool):
     """Draws actions at `[*N, *observation]`, or takes the likeliest.  The key is consumed."""
     action_key, random_key = jax.random.split(key)
     policy, space = networks.apply(network.actor, params, obs), network.spec.action
@@ -400,7 +385,7 @@ def act(key: Key, obs: Tree, memory: tuple[()], *, step: Array, params: Tree, ne
     return action, {}, memory
 
 
-def policy(step: Array, state: State, hypers: Hypers, *, explore: bool, network: Network) -> Policy:
+def policy(step: Array, state: State, hypers: Hypers, *, explore: bool, network: ActorAndCritics) -> Policy:
     """The actor, and actions at random before learning begins; the likeliest action when it is evaluated."""
     del hypers
     return Policy(
@@ -425,4 +410,4 @@ def build(spec: Spec, config: Config) -> Algorithm:
     control.check_actions(spec.action, discrete=True)
     if isinstance(spec.action, Discrete) and config.head != "expected":
         raise ValueError(f"config.head={config.head!r} has no meaning for {spec.action}")
-    return networks.bind(Network(StochasticActor(spec, config), Critics(spec, config)), init, update, policy)
+    return networks.bind(ActorAndCritics(StochasticActor(spec, config), Critics(spec, config)), init, update, policy)

@@ -121,6 +121,23 @@ class Critics(nn.Module):
         return self.init({"params": params_key, "dropout": dropout_key}, obs, inner, noise)
 
 
+class ActorAndCritics(NamedTuple):
+    """The networks of a task; static."""
+
+    actor: Any  # a module with `spec` and `config`
+    critics: Critics
+
+    @property
+    def config(self) -> Any:
+        """The algorithm's."""
+        return self.actor.config
+
+    @property
+    def spec(self) -> Spec:
+        """Of the task."""
+        return self.actor.spec
+
+
 class Choices(NamedTuple):
     """Actions that an expectation over the policy is taken over."""
 

@@ -11,7 +11,7 @@ import rlax
 from rlgen.actor_critic import ddpg
 from rlgen.core import Box, Discrete, Spec
 from rlgen.envs import probes
-from rlgen.parts.control import Critics
+from rlgen.parts.control import ActorAndCritics, Critics
 from rlgen.parts.replay import Steps
 
 SPEC = Spec(Box((3,)), Box((2,), -2.0, 2.0))
@@ -25,7 +25,7 @@ close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5)
 def begun(**config):
     """A network, a learner and a minibatch."""
     config = ddpg.Config(**{**SMALL, **config})
-    network = ddpg.Network(ddpg.Actor(SPEC, config), Critics(SPEC, config))
+    network = ActorAndCritics(ddpg.Actor(SPEC, config), Critics(SPEC, config))
     learner = jax.jit(functools.partial(ddpg.init, network=network))(jax.random.key(0), HYPERS).learner
     targets = jax.tree.map(lambda leaf: leaf + 0.1, (learner.target_actor, learner.target_critics))
     learner = learner._replace(target_actor=targets[0], target_critics=targets[1])

@@ -11,7 +11,7 @@ from rlgen.actor_critic import sac
 from rlgen.core import Box, Discrete, Spec
 from rlgen.envs import probes
 from rlgen.parts import control
-from rlgen.parts.control import Critics, StochasticActor
+from rlgen.parts.control import ActorAndCritics, Critics, StochasticActor
 from rlgen.parts.replay import Steps
 
 BOX = Box((2,), -2.0, 2.0)
@@ -25,7 +25,7 @@ close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5)
 def begun(action=BOX, **config):
     """A network, a learner and a minibatch."""
     spec, config = Spec(Box((3,)), action), sac.Config(**{**SMALL, **config})
-    network = sac.Network(StochasticActor(spec, config), Critics(spec, config))
+    network = ActorAndCritics(StochasticActor(spec, config), Critics(spec, config))
     learner = jax.jit(functools.partial(sac.init, network=network))(jax.random.key(0), HYPERS).learner
     rng = np.random.default_rng(0)
     obs, next_obs = rng.normal(size=(2, 5, 3)).astype(np.float32)
