@@ -72,6 +72,7 @@ HYPERS: dict[str, Interval] = {
     "rescaling_epsilon": POSITIVE,
     "reward_scale": POSITIVE,
     "rho_bar": POSITIVE,
+    "sigma": POSITIVE,
     "step_exponent": NOT_NEGATIVE,
     "step_size": SHARE,
     "target_kl": POSITIVE,

@@ -7,13 +7,14 @@ must reach within the budget; its source says where the figure comes from.
 import difflib
 
 from rlgen.experiments.experiment import Experiment
-from rlgen.experiments.rows import control, generative, policy, tabular, value
+from rlgen.experiments.rows import control, evolution, generative, policy, tabular, value
 
 _ROWS = (
     *tabular.ROWS,
     *value.ROWS,
     *policy.ROWS,
     *control.ROWS,
+    *evolution.ROWS,
     *generative.ROWS,
 )
 

@@ -1,0 +1,1 @@
+"""Black-box search: populations of policies judged by their returns alone."""
