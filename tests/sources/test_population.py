@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rlgen.core import Box, Discrete, MultiDiscrete, Policy, Spec
+from rlgen.core import Policy
 from rlgen.envs import adapter, probes
 from rlgen.evolution import ars
 from rlgen.experiments import population_tasks
-from rlgen.parts import controllers, normalise
+from rlgen.parts import controllers
 from rlgen.sources import population, rollout
 
 CANDIDATES, EPISODES, LENGTH = 4, 3, 30
@@ -140,20 +140,6 @@ def test_keys_are_drawn_anew_every_step():
     assert 0.2 < drawn.mean() < 0.8
 
 
-def test_a_place_is_played_by_its_candidate_wherever_it_is():
-    policy = controllers.together(VECTORS, (), controller=CONTROLLER)
-    kernels = np.asarray(VECTORS).reshape(CANDIDATES, 4, 2)
-    for shape in ((), (3,), (2, 3), (CANDIDATES + 1,)):
-        turns = np.arange(int(np.prod(shape))).reshape(shape) % CANDIDATES
-        memory = policy.memory(shape)
-        np.testing.assert_array_equal(jax.tree.leaves(memory)[0], kernels[turns])
-        obs = jax.random.normal(jax.random.key(2), (*shape, 4))
-        action, extras, after = policy.apply(jax.random.key(0), obs, memory)
-        np.testing.assert_array_equal(action, np.argmax(np.einsum("...i,...ij", obs, kernels[turns]), -1))
-        assert (action.shape, extras) == (shape, {})
-        jax.tree.map(np.testing.assert_array_equal, after, memory)
-
-
 def test_other_sources_run_a_population_too():
     source = rollout.build(CARTPOLE, num_envs=CANDIDATES + 1, length=60)
     policy = controllers.together(VECTORS, (), controller=CONTROLLER)
@@ -162,58 +148,6 @@ def test_other_sources_run_a_population_too():
     kernels = np.asarray(VECTORS).reshape(CANDIDATES, 4, 2)[[0, 1, 2, 3, 0]]
     np.testing.assert_array_equal(batch.action, np.einsum("tbi,bij->tbj", batch.obs, kernels).argmax(-1))
     assert (batch.terminated | batch.truncated).any(0).all()
-
-
-@pytest.mark.parametrize(
-    ("action", "check"),
-    [
-        (Discrete(3), lambda got, outputs: np.testing.assert_array_equal(got, outputs.argmax(-1))),
-        (Box((2,), -0.5, (0.25, 2.0)), lambda got, outputs: np.testing.assert_allclose(
-            got, np.clip(outputs, -0.5, [0.25, 2.0]), rtol=1e-5)),
-        (MultiDiscrete((2, 3)), lambda got, outputs: np.testing.assert_array_equal(
-            got, np.stack([outputs[:, :2].argmax(-1), outputs[:, 2:].argmax(-1)], -1))),
-    ],
-)  # fmt: skip
-def test_a_linear_controller_acts_by_its_outputs(action, check):
-    controller = made(Spec(Box((3,)), action))
-    vector = controllers.initial_params(jax.random.key(0), controller)
-    assert not vector.any()
-    outputs = {Discrete: 3, Box: 2, MultiDiscrete: 5}[type(action)]
-    assert vector.shape == (3 * outputs,)
-    vector = jax.random.normal(jax.random.key(1), vector.shape)
-    obs = jax.random.normal(jax.random.key(2), (64, 3))
-    policy = controllers.single(vector, (), controller=controller)
-    got, _, memory = policy.apply(jax.random.key(0), obs, policy.memory((64,)))
-    assert memory == ()
-    check(np.asarray(got), np.asarray(obs @ vector.reshape(3, -1)))
-
-
-def test_hidden_layers_start_at_random_and_the_last_at_zero():
-    controller = made(CARTPOLE.spec, hidden_sizes=(5,))
-    vectors = jnp.stack([controllers.initial_params(jax.random.key(seed), controller) for seed in (0, 1)])
-    assert vectors.shape == (2, 5 * 4 + 5 + 2 * 5 + 2)
-    assert not np.asarray(controllers.unravel(vectors, controller)["params"]["Dense_0"]["kernel"]).any()
-    assert np.abs(vectors[0] - vectors[1]).max() > 0.1
-
-
-def test_observations_are_standardised_but_for_what_never_changes():
-    seen = normalise.Moments(jnp.array([1.0, 2.0]), jnp.array([4.0, 0.0]), jnp.float32(9))
-    np.testing.assert_allclose(controllers.standardise(jnp.array([[5.0, 2.0], [-1.0, 7.0]]), seen), [[2, 0], [-1, 0]])
-    obs = jnp.array([3.0, 4.0])
-    assert controllers.standardise(obs, ()) is obs
-    np.testing.assert_array_equal(controllers.standardise(obs, normalise.moments((2,))), obs)
-
-
-def test_moments_merge_as_their_batches_do():
-    batches = [np.random.default_rng(seed).normal(5, 2 + seed, (3 + seed, 2)) for seed in range(3)]
-    merged = expected = normalise.moments((2,))
-    for batch in batches:
-        added = normalise.Moments(jnp.float32(batch.mean(0)), jnp.float32(batch.var(0)), jnp.float32(len(batch)))
-        merged, expected = controllers.merge(merged, added), normalise.merge(expected, jnp.float32(batch))
-    whole = np.concatenate(batches)
-    np.testing.assert_allclose(merged.mean, whole.mean(0), rtol=1e-5)
-    np.testing.assert_allclose(merged.variance, whole.var(0), rtol=1e-5)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), merged, expected)
 
 
 def test_a_task_counts_the_most_steps_that_a_generation_can_take():
@@ -227,10 +161,3 @@ def test_a_task_counts_the_most_steps_that_a_generation_can_take():
     _, batch, stats = jax.jit(lambda key: source.next(key, jnp.int32(0), (), policy))(jax.random.key(0))
     assert batch.fitness.shape == (4,)
     assert float(batch.observations.weight) == float(stats.total_length) < 12 * 40
-
-
-def test_what_makes_no_sense_is_refused():
-    with pytest.raises(ValueError, match="has no meaning for observations in Discrete"):
-        made(Spec(Discrete(3), Discrete(2)), normalise_observations=True)
-    with pytest.raises(ValueError, match="no distribution over"):
-        made(Spec(Box((3,)), Box((2, 2))))
