@@ -7,7 +7,7 @@ must reach within the budget; its source says where the figure comes from.
 import difflib
 
 from rlgen.experiments.experiment import Experiment
-from rlgen.experiments.rows import control, evolution, generative, policy, tabular, value
+from rlgen.experiments.rows import control, evolution, flows, generative, policy, tabular, value
 
 _ROWS = (
     *tabular.ROWS,
@@ -16,6 +16,7 @@ _ROWS = (
     *control.ROWS,
     *evolution.ROWS,
     *generative.ROWS,
+    *flows.ROWS,
 )
 
 EXPERIMENTS: dict[str, Experiment] = {row.name: row for row in _ROWS}

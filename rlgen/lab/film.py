@@ -22,8 +22,9 @@ from PIL import Image
 from rlgen.core import Array, Key, Policy
 from rlgen.envs.adapter import Environment, TimeStep
 from rlgen.experiments.experiment import Experiment
+from rlgen.experiments.planes import PlaneTask
 from rlgen.experiments.tabular_tasks import BanditTask
-from rlgen.lab import drawings, maps, sheets
+from rlgen.lab import drawings, maps, planes, sheets
 from rlgen.lab.drawings import Episode
 from rlgen.lab.errors import UsageError
 
@@ -37,6 +38,7 @@ LONGEST = 20_000  # milliseconds that a film lasts at most
 SHORTEST = 20  # milliseconds that a frame lasts at least: players slow down what is faster
 PAUSE = 1_000  # milliseconds on the last frame of an episode
 NUM_IMAGES = 64
+NUM_POINTS = 3_000  # of a plane
 _SHOWN = 2**31 - 2  # folded into a run's key: no update reaches it, and the score has another number
 
 
@@ -80,9 +82,13 @@ def show(learned: Learned, path: Path, *, label: str, num_episodes: int = 1) -> 
     env: Environment | None = getattr(task, "env", None)
     if isinstance(task, BanditTask):
         raise UsageError(f"{learned.experiment.name} has nothing to show: a bandit has no episodes")
+    if isinstance(task, PlaneTask):
+        path = path.with_suffix(".png")
+        planes.way(path, points(learned, task), title=title)
+        return [path]
     if env is None:
         path = path.with_suffix(".png")
-        sheets.image_grid(path, images(learned), title=title)
+        sheets.image_grid(path, samples(learned), title=title)
         return [path]
     path = path.with_suffix(".gif")
     key = jax.random.fold_in(learned.key, _SHOWN)
@@ -97,12 +103,23 @@ def show(learned: Learned, path: Path, *, label: str, num_episodes: int = 1) -> 
     return [path, values]
 
 
-def images(learned: Learned, num_images: int = NUM_IMAGES) -> np.ndarray:
-    """Draws images from a trained generator, `[N, H, W, C]`."""
+def samples(learned: Learned, num: int = NUM_IMAGES) -> np.ndarray:
+    """Draws from a trained generator, `[N, *output]`."""
     policy = _policy(learned[2:], experiment=learned.experiment, explore=False)
-    inputs = jnp.zeros((num_images, *learned.experiment.task.spec.observation.shape))
+    inputs = jnp.zeros((num, *learned.experiment.task.spec.observation.shape))
     key = jax.random.fold_in(learned.key, _SHOWN)
-    return np.asarray(policy.apply(key, inputs, policy.memory((num_images,)))[0])
+    return np.asarray(policy.apply(key, inputs, policy.memory((num,)))[0])
+
+
+def points(learned: Learned, task: PlaneTask, num: int = NUM_POINTS) -> dict[str, np.ndarray]:
+    """Gives points of a plane by heading, `[N, 2]` each: data and samples, and of a flow the way there and back."""
+    experiment, data = learned.experiment, task.held_out[:num]
+    build_way = getattr(experiment.algorithm, "build_way", None)
+    stations = {"data": data}
+    if build_way is not None:
+        latents, back = jax.jit(build_way(task.spec, experiment.config))(learned.state, data)
+        stations |= {"to latents": latents, "and back": back}
+    return {heading: np.asarray(place) for heading, place in stations.items()} | {"samples": samples(learned, num)}
 
 
 def _policy(learned: tuple[Array, Any, Any], *, experiment: Experiment, explore: bool) -> Policy:

@@ -293,10 +293,23 @@ def test_what_is_made_of_a_trained_lane(name, tmp_path):
     assert [path.name for path in paths] == (["play.png"] if name == "vae/digits" else ["play.gif", "play-values.png"])
     assert all(path.stat().st_size > 1000 for path in paths)
     if name == "vae/digits":
-        samples = film.images(learned)
+        samples = film.samples(learned)
         assert samples.shape == (film.NUM_IMAGES, 8, 8, 1)
         assert np.ptp(samples.mean(axis=(1, 2, 3))) > 0  # not one image many times
     else:
         assert len(frames_of(paths[0])) == 14
         with pytest.raises(ValueError, match="episodes=0"):
             film.show(learned, tmp_path / "play", label="", num_episodes=0)
+
+
+def test_points_of_a_flow_go_to_latents_and_back(tmp_path):
+    experiment = shrink(catalogue.find("flow/moons"))
+    algorithm = experiment.algorithm.build(experiment.task.spec, experiment.config)
+    state = jax.jit(algorithm.init)(jax.random.key(0), experiment.hypers)
+    learned = film.Learned(experiment, jax.random.key(1), jnp.int32(4), state, experiment.hypers)
+    stations = film.points(learned, experiment.task, 50)
+    assert [*stations] == ["data", "to latents", "and back", "samples"]
+    assert all(points.shape == (50, 2) for points in stations.values())
+    np.testing.assert_allclose(stations["and back"], stations["data"], atol=1e-4)
+    assert np.abs(stations["to latents"] - stations["data"]).max() > 0.1
+    assert [path.name for path in film.show(learned, tmp_path / "play", label="seed 0")] == ["play.png"]

@@ -1,0 +1,65 @@
+"""Experiments on normalising flows."""
+
+from rlgen.experiments.experiment import Experiment
+from rlgen.experiments.planes import PlaneTask
+from rlgen.experiments.tasks import ImageTask
+from rlgen.generative import flow
+from rlgen.sources import plane
+
+TINY = {"batch_size": 4, "num_layers": 1, "hidden_sizes": (4,), "num_bins": 2}
+BITS = "bits a dimension"
+
+
+def on_plane(task: str, draw: plane.Draw, architecture: str = "glow", **config) -> Experiment:
+    """An experiment on points.
+
+    Args:
+        task: last part of its name.
+        draw: the distribution.
+        architecture: of the flow.
+        **config: other fields of the config.
+
+    Returns:
+        The row.
+    """
+    return Experiment(
+        name=f"generative/flow/{task}",
+        algorithm=flow,
+        task=PlaneTask(draw),
+        config=flow.Config(architecture=architecture, **config),
+        hypers=flow.Hypers(),
+        steps=2_560_000,
+        tiny=TINY,
+    )
+
+
+ROWS = (
+    on_plane("moons", plane.moons),
+    on_plane("circles", plane.circles),
+    on_plane("moons-realnvp", plane.moons, "realnvp", num_layers=5),
+    on_plane("moons-spline", plane.moons, "spline", num_layers=4),
+    on_plane("circles-spline", plane.circles, "spline", num_layers=4),
+    on_plane("moons-autoregressive", plane.moons, "autoregressive", num_layers=5),
+    on_plane("eight-gaussians", plane.eight_gaussians, "spline", num_layers=4),
+    on_plane("25-gaussians", plane.twenty_five_gaussians, "spline", num_layers=4, num_bins=16),
+    on_plane("pinwheel", plane.pinwheel, "spline", num_layers=4),
+    on_plane("checkerboard", plane.checkerboard, "spline", num_layers=4),
+    Experiment(
+        name="generative/flow/digits",
+        algorithm=flow,
+        task=ImageTask("digits", (8, 8, 1), BITS),
+        config=flow.Config(batch_size=64, num_layers=4, hidden_sizes=(32, 32), num_levels=2),
+        hypers=flow.Hypers(),
+        steps=128_000,
+        tiny=TINY,
+    ),
+    Experiment(
+        name="generative/flow/mnist",
+        algorithm=flow,
+        task=ImageTask("mnist", (28, 28, 1), BITS),
+        config=flow.Config(batch_size=128, num_layers=10, hidden_sizes=(128, 128), num_levels=2),
+        hypers=flow.Hypers(),
+        steps=6_000_000,
+        tiny=TINY,
+    ),
+)
