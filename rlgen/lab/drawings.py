@@ -8,9 +8,10 @@ observation is.
 Shape legend: `T` steps of an episode, `H W C` image.
 """
 
+import cmath
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, cast
 
 import jax
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from rlgen.core import Discrete
-from rlgen.envs import frames
+from rlgen.envs import frames, lander
 from rlgen.envs.adapter import Environment
 from rlgen.envs.frames import FrameStack
 from rlgen.envs.grid import GridWorld
@@ -131,6 +132,53 @@ def pendulum(env: Environment, episode: Episode, step: int) -> Image.Image:
         limit = float(np.max(env.spec.action.high))
         torque = float(np.clip(np.ravel(episode.action[step])[0], -limit, limit))
         pens.torque(pen, (centre, centre), 38 * FINE, 150.0 * torque / limit)
+    return picture.reduce(FINE)
+
+
+def lunar_lander(env: Environment, episode: Episode, step: int) -> Image.Image:
+    """Draws the lander, its way, the pad between its flags, and the engines that fire next.
+
+    Hills cannot be observed: only the pad's level is drawn, and faintly so beyond it.  Legs hang as they do in flight
+    and are blue where they touch.
+    """
+    del env
+    numbers = np.asarray(episode.obs, np.float64)
+    unit = WIDTH / lander.WIDTH * FINE
+    picture, pen = pens.sheet(WIDTH, round(lander.HEIGHT * unit / FINE))
+    pen.rectangle((0, 0, *picture.size), fill=NIGHT)
+
+    def place(x: float, y: float) -> Point:
+        return x * unit, picture.height - y * unit
+
+    level, (left, right) = 0.99 * lander.PAD, (0.4 * lander.WIDTH, 0.6 * lander.WIDTH)
+    pen.line((*place(0, level), *place(lander.WIDTH, level)), fill=FAINT, width=FINE)
+    pen.line((*place(left, level), *place(right, level)), fill=PAPER, width=3 * FINE)
+    for x in (left, right):
+        pen.line((*place(x, level), *place(x, level + 1.4)), fill=PAPER, width=FINE)
+        pen.polygon([place(x, level + 1.4), place(x, level + 0.9), place(x + 0.8, level + 1.15)], fill=ORANGE)
+    xs = (1 + numbers[: step + 1, 0]) * lander.WIDTH / 2
+    ys = numbers[: step + 1, 1] * lander.HEIGHT / 2 + lander.PAD + lander.LEG_DOWN
+    pen.line([place(x, y) for x, y in zip(xs, ys, strict=True)], fill=FAINT, width=FINE)
+
+    def turned(corners: Sequence[Point], angle: float, centre: Point = (0.0, 0.0)) -> list[Point]:
+        middle = complex(*centre) * cmath.rect(1, numbers[step, 4])
+        around = [middle + complex(*corner) * cmath.rect(1, numbers[step, 4] + angle) for corner in corners]
+        return [place(xs[-1] + point.real, ys[-1] + point.imag) for point in around]
+
+    if step < len(episode.action):
+        power = lander.thrust(jax.numpy.asarray(episode.action[step]), np.ndim(episode.action[step]) > 0)
+        main, side, direction = float(power.main), float(power.side), float(power.direction)
+        flame = turned([(-0.25, -0.33), (0.25, -0.33), (0, -0.33 - 1.2 * main)], 0)
+        pen.polygon(flame, fill=ORANGE if main else NIGHT)
+        edge, tip = -0.5 * direction, -(0.5 + 0.8 * side) * direction  # the left engine pushes left
+        pen.polygon(turned([(edge, 0.3), (edge, 0.5), (tip, 0.4)], 0), fill=ORANGE if side else NIGHT)
+    half_width, half_height = lander.FOOT
+    box = [(x * half_width, y * half_height) for x, y in ((-1, -1), (1, -1), (1, 1), (-1, 1))]
+    for index, joint in enumerate(lander.WORLD.legs):
+        angle = joint.side * joint.inner
+        arm = complex(*lander.WORLD.bodies[1 + index].centre) * cmath.rect(1, angle)
+        pen.polygon(turned(box, angle, (arm.real, arm.imag)), fill=BLUE if numbers[step, 6 + index] else WALL)
+    pen.polygon(turned(lander.CORNERS, 0), fill=COLOURS[3])
     return picture.reduce(FINE)
 
 
@@ -279,6 +327,8 @@ def _range(numbers: NDArray[np.float64]) -> Point:
 
 DRAWINGS = {
     "CartPole-v1": Drawing(cart_pole, 20),
+    "LunarLander": Drawing(lunar_lander, 20),
+    "LunarLanderContinuous": Drawing(lunar_lander, 20),
     "MaskedCartPole": Drawing(cart_pole, 20),
     "Pendulum-v1": Drawing(pendulum, 50),
     "Pong": Drawing(pong, 40),

@@ -49,5 +49,6 @@ def own(make: Callable[..., Any], *args: Any, **kwargs: Any) -> Callable[[], ada
 
 MEMORY_CHAIN = functools.partial(adapter.make, "MemoryChain-bsuite", memory_length=10, max_steps_in_episode=11)
 REMEMBERED = Target(0.95, "the best return is 1, and 0 without memory (arXiv:1908.03568)")
+SOLVED_LANDING = Target(200.0, "reward threshold of the task (gymnasium documentation, LunarLander-v3)")
 cliff = own(grid.CliffWalking)
 frozen_lake = functools.partial(adapter.make, "FrozenLake-misc")

@@ -3,9 +3,9 @@
 from typing import Any
 
 from rlgen.actor_critic import ddpg, dpg, sac
-from rlgen.envs import lqr
+from rlgen.envs import lander, lqr
 from rlgen.experiments.experiment import Experiment, Target
-from rlgen.experiments.rows.common import CARTPOLE_LIMIT, ZOO, gymnax_task, own
+from rlgen.experiments.rows.common import CARTPOLE_LIMIT, SOLVED_LANDING, ZOO, gymnax_task, own
 from rlgen.experiments.tasks import EnvTask
 
 _TINY = {
@@ -135,6 +135,14 @@ SOFT = (
     *(
         _sac(f"{task}-misc", gymnax_task(f"{task}-misc"), {"warm_up": 1_000}, {}, 200_000)
         for task in ("Reacher", "Swimmer")
+    ),
+    _sac(
+        "LunarLanderContinuous",
+        EnvTask(own(lander.LunarLander, continuous=True)),
+        {"num_envs": 4, "num_steps": 2, "capacity": 200_000, "warm_up": 4_000},
+        {},
+        400_000,
+        target=SOLVED_LANDING,
     ),
     _sac(
         "CartPole-v1",

@@ -2,9 +2,17 @@
 
 from typing import Any
 
-from rlgen.envs import frames, memory
+from rlgen.envs import frames, lander, memory
 from rlgen.experiments.experiment import Experiment, Target
-from rlgen.experiments.rows.common import CARTPOLE_LIMIT, MEMORY_CHAIN, REMEMBERED, ZOO, gymnax_task, own
+from rlgen.experiments.rows.common import (
+    CARTPOLE_LIMIT,
+    MEMORY_CHAIN,
+    REMEMBERED,
+    SOLVED_LANDING,
+    ZOO,
+    gymnax_task,
+    own,
+)
 from rlgen.experiments.tasks import EnvTask
 from rlgen.policy import ppo
 
@@ -77,6 +85,20 @@ CONTROL = (
         {"learning_rate": 3e-4, "discount": 0.95, "gae_lambda": 0.95, "entropy_coefficient": 0.0},
         1_000_000,
         target=Target(-175.0, f"{ZOO}: −172.2 ± 104.2"),
+    ),
+    _ppo(
+        "LunarLander",
+        EnvTask(own(lander.LunarLander)),
+        {"num_envs": 16, "rollout_length": 1_024, "num_minibatches": 256, "clip_values": False},
+        {
+            "learning_rate": 3e-4,
+            "learning_rate_end": 3e-4,
+            "discount": 0.999,
+            "gae_lambda": 0.98,
+            "entropy_coefficient": 0.01,
+        },
+        1_000_000,
+        target=SOLVED_LANDING,
     ),
     _ppo(
         "MountainCarContinuous-v0",

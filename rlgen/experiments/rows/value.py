@@ -3,9 +3,17 @@
 import functools
 from typing import Any
 
-from rlgen.envs import adapter, memory
+from rlgen.envs import adapter, lander, memory
 from rlgen.experiments.experiment import Experiment, Target
-from rlgen.experiments.rows.common import CARTPOLE_LIMIT, MEMORY_CHAIN, REMEMBERED, ZOO, gymnax_task, own
+from rlgen.experiments.rows.common import (
+    CARTPOLE_LIMIT,
+    MEMORY_CHAIN,
+    REMEMBERED,
+    SOLVED_LANDING,
+    ZOO,
+    gymnax_task,
+    own,
+)
 from rlgen.experiments.tasks import EnvTask
 from rlgen.value import async_q, bootstrapped_dqn, distributed_dqn, dqn, pqn, r2d2
 
@@ -97,6 +105,14 @@ CONTROL = (
         {},
         500_000,
         target=Target(-110.0, f"{ZOO}: −100.8"),
+    ),
+    _dqn(
+        "LunarLander",
+        EnvTask(own(lander.LunarLander)),
+        {**_OFTEN, "capacity": 100_000, "hidden_sizes": (128, 128)},
+        {"learning_rate": 5e-4},
+        1_000_000,
+        target=SOLVED_LANDING,
     ),
 )
 
