@@ -7,6 +7,7 @@ import tyro
 from benchmarks import (
     ablation,
     figures,
+    lander,
     learners,
     learning,
     overestimation,
@@ -86,6 +87,16 @@ def _walks(repeats: int = 3) -> None:
         repeats: timings.
     """
     walks.run(repeats)
+
+
+@app.command(name="lander")
+def _lander(episodes: int = 1_000) -> None:
+    """Compare LunarLander with the Box2D original.
+
+    Args:
+        episodes: in each.
+    """
+    lander.run(episodes)
 
 
 @app.command(name="ablation")

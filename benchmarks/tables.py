@@ -12,7 +12,7 @@ This page is written by `python -m benchmarks tables` from `benchmarks/results/`
 
 Commands: `python -m benchmarks learning [--only GLOB]`, `python -m benchmarks speed --checkout DIR --python PYTHON`,
 `python -m benchmarks replay`, `python -m benchmarks planning`, `python -m benchmarks learners --python PYTHON`,
-`python -m benchmarks walks`, `python -m benchmarks ablation`,
+`python -m benchmarks walks`, `python -m benchmarks lander`, `python -m benchmarks ablation`,
 `python -m benchmarks variance`, `python -m benchmarks overestimation`, `python -m benchmarks tables`.
 """
 
@@ -99,6 +99,30 @@ def speed() -> str:
     return "\n".join(parts)
 
 
+def lander() -> str:
+    """What a policy comes to in our LunarLander and in the original."""
+    rows = [
+        [
+            f"{side}, {result['kind']}",
+            f"{told['mean_return']:.1f} ± {told['deviation']:.1f}",
+            f"{told['share_landed']:.1%}",
+            f"{told['mean_length']:.1f}",
+            f"{told['steps_per_second']:,.0f}",
+        ]
+        for result in _load("lander")
+        for side, told in ((side, result[side]) for side in ("rlgen", "gymnasium"))
+    ]
+    if not rows:
+        return ""
+    agree = "; ".join(
+        f"{result['kind']}: returns {result['p']['return']:.2f}, lengths {result['p']['length']:.2f}"
+        for result in _load("lander")
+    )
+    head = ["LunarLander", "return", "at least 200", "steps", "steps/s"]
+    text = f"Gymnasium's heuristic policy, {_load('lander')[0]['episodes']:,} episodes each. p of two-sample"
+    return f"## LunarLander\n\n{text} Kolmogorov-Smirnov tests: {agree}.\n\n{_table(head, rows)}"
+
+
 def _planning(result: dict[str, Any]) -> str:
     """Value iteration, in words."""
     sparse, dense = result["sparse"], result["dense"]
@@ -151,5 +175,5 @@ def pictures() -> str:
 def write() -> Path:
     """Writes the page and says where."""
     path = Path(__file__).parent / "README.md"
-    path.write_text("\n".join([_HEAD, learning(), pictures(), speed()]))
+    path.write_text("\n".join([_HEAD, learning(), pictures(), lander(), speed()]))
     return path

@@ -250,6 +250,26 @@ def shaping(obs: Array) -> Array:
     return -100 * (far + fast + jnp.abs(angle)) + 10 * (first + second)
 
 
+def heuristic(obs: Array, is_continuous: bool = False) -> Array:
+    """Chooses as the original's hand-made controller does: towards the pad, upright, the slower the lower.
+
+    Args:
+        obs: `[8]`.
+        is_continuous: whether engines have powers.
+
+    Returns:
+        An action, an int32 scalar or `[2]`.
+    """
+    hover = 0.55 * jnp.abs(obs[0]) - obs[1]
+    turn = 0.5 * (jnp.clip(0.5 * obs[0] + obs[2], -0.4, 0.4) - obs[4]) - obs[5]
+    stands = obs[6:].any()
+    turn, rise = jnp.where(stands, 0.0, turn), jnp.where(stands, 0.0, 0.5 * hover) - 0.5 * obs[3]
+    if is_continuous:
+        return jnp.clip(jnp.array([20 * rise - 1, -20 * turn]), -1, 1)
+    others = jnp.where(turn < -0.05, 3, jnp.where(turn > 0.05, 1, 0))
+    return jnp.where((rise > jnp.abs(turn)) & (rise > 0.05), 2, others)
+
+
 class LunarLander(environment.Environment[LanderState, environment.EnvParams]):
     """The lander, with four actions or two continuous ones.
 

@@ -146,6 +146,7 @@ def update(
     config: Any,
     learn: Callable[..., tuple[Any, Any, Array]],
     metrics: Any,
+    own: Callable[[Key], Key] | None = None,
 ) -> tuple[Any, Any]:
     """Stores a rollout and takes some gradient steps on what is stored.
 
@@ -158,6 +159,7 @@ def update(
         config: with `num_steps` and `n_step` as well.
         learn: `(key, count, learner, minibatch, weight, hypers) -> (learner, metrics, priority)`, the rule.
         metrics: their type.
+        own: makes the key of a step one's own, where several learn at once; None where one learns alone.
 
     Returns:
         `(state, metrics)`.
@@ -170,7 +172,7 @@ def update(
 
     def one_step(carry, key, count):
         learner, priority = carry
-        draw_key, learn_key = jax.random.split(key)
+        draw_key, learn_key = jax.random.split(key if own is None else own(key))
         index, weight = drawn(draw_key, step, priority, num_filled, hypers, config=config)
         minibatch = replay.multi_step(ring, index, last_row, hypers.discount, config.n_step)
         learner, seen, error = learn(learn_key, count, learner, minibatch, weight, hypers)

@@ -173,8 +173,12 @@ def of_shard(
     Returns:
         `(state, metrics)`: learner and metrics are the same on every shard.
     """
-    own_key, together = jax.random.fold_in(key, shard), functools.partial(learn, axes=axes)
-    return dqn.practise(own_key, step, state, batch, hypers, network=network, learn=together)
+    own, together = functools.partial(_folded, shard=shard), functools.partial(learn, axes=axes)
+    return dqn.practise(key, step, state, batch, hypers, network=network, learn=together, own=own)
+
+
+def _folded(key: Key, *, shard: Array) -> Key:
+    return jax.random.fold_in(key, shard)
 
 
 def update(

@@ -260,6 +260,7 @@ def practise(
     *,
     network: QNetwork,
     learn: Callable[..., tuple[Learner, Metrics, Array]] = learn,
+    own: Callable[[Key], Key] | None = None,
 ) -> tuple[State, Metrics]:
     """Stores a rollout and takes some gradient steps on what is stored.
 
@@ -271,6 +272,7 @@ def practise(
         hypers: numbers.
         network: what is predicted.
         learn: the rule.
+        own: as `experience.update` takes it.
 
     Returns:
         `(state, metrics)`: the target is left as it was.
@@ -280,7 +282,9 @@ def practise(
         del count
         return learn(key, *data, network=network)
 
-    return experience.update(key, step, state, batch, hypers, config=network.config, learn=rule, metrics=Metrics)
+    return experience.update(
+        key, step, state, batch, hypers, config=network.config, learn=rule, metrics=Metrics, own=own
+    )
 
 
 def follow(step: Array, state: State, hypers: Hypers, *, config: Config) -> State:

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from rlgen.core import Box, Discrete
+from rlgen import evaluate
+from rlgen.core import Box, Discrete, Policy
 from rlgen.envs import adapter, lander
 
 with warnings.catch_warnings():  # Box2D's wrapper cannot bear its own warnings as errors
@@ -76,36 +77,13 @@ def together(env, state, actions):
     return [np.array(column) for column in zip(*rows, strict=True)]
 
 
-def heuristic(obs, is_continuous=False):
-    """The original's policy for one observation, in jax."""
-    hover = 0.55 * jnp.abs(obs[0]) - obs[1]
-    turn = 0.5 * (jnp.clip(0.5 * obs[0] + obs[2], -0.4, 0.4) - obs[4]) - obs[5]
-    stands = obs[6:].any()
-    turn, rise = jnp.where(stands, 0.0, turn), jnp.where(stands, 0.0, 0.5 * hover) - 0.5 * obs[3]
-    if is_continuous:
-        return jnp.clip(jnp.array([20 * rise - 1, -20 * turn]), -1, 1)
-    others = jnp.where(turn < -0.05, 3, jnp.where(turn > 0.05, 1, 0))
-    return jnp.where((rise > jnp.abs(turn)) & (rise > 0.05), 2, others)
-
-
-def episodes(num, is_continuous=False, num_steps=lander.MAX_STEPS):
-    """Returns and lengths of episodes of the heuristic policy, at least as far as some steps take them."""
+def episodes(num, is_continuous=False):
+    """Returns and lengths of episodes of the heuristic policy."""
     env = adapter.make(lander.LunarLander(is_continuous))
-    act = jax.vmap(functools.partial(heuristic, is_continuous=is_continuous))
-
-    def step(carry, key):
-        state, obs, is_over, total, length = carry
-        state, got = env.step(key, state, act(obs))
-        total, length = total + jnp.where(is_over, 0, got.reward), length + ~is_over
-        return (state, got.obs, is_over | got.terminated | got.truncated, total, length), None
-
-    @jax.jit
-    def run(key):
-        reset_key, steps_key = jax.random.split(key)
-        carry = (*env.reset(reset_key, num), jnp.zeros(num, bool), jnp.zeros(num), jnp.zeros(num, jnp.int32))
-        return jax.lax.scan(step, carry, jax.random.split(steps_key, num_steps))[0][3:]
-
-    return [np.asarray(numbers) for numbers in run(jax.random.key(0))]
+    act = jax.vmap(functools.partial(lander.heuristic, is_continuous=is_continuous))
+    policy = Policy(lambda batch_shape: (), lambda key, obs, memory: (act(obs), {}, memory))
+    played = jax.jit(lambda key: evaluate.episodes(key, policy, env, num))(jax.random.key(0))
+    return [np.asarray(numbers) for numbers in played]
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -264,7 +242,7 @@ def test_a_time_limit_truncates():
 
 
 def test_the_heuristic_policy_lands():
-    totals, lengths = episodes(20, num_steps=400)
+    totals, lengths = episodes(20)
     assert (totals >= 200).mean() >= 0.7 and np.median(totals) > 240
     assert 150 < np.median(lengths) < 300
 

@@ -103,7 +103,7 @@ def test_each_shard_keeps_its_environments_and_draws_from_them_by_its_own_key():
     np.testing.assert_array_equal(state.replay.obs[:, :3], np.stack(rows, axis=1))
     parts, drawn = [], []
     for shard in range(3):
-        draw_key, _ = jax.random.split(jax.random.split(jax.random.fold_in(key, shard), 1)[0])
+        draw_key, _ = jax.random.split(jax.random.fold_in(jax.random.split(key, 1)[0], shard))
         index, _ = experience.drawn(draw_key, 2, (), 6, HYPERS, config=network.config)
         ring = jax.tree.map(lambda leaf, i=shard: leaf[i], state.replay)
         parts.append(replay.multi_step(ring, index, jnp.int32(2), HYPERS.discount, 1))

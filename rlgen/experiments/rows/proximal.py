@@ -99,6 +99,7 @@ CONTROL = (
         },
         1_000_000,
         target=SOLVED_LANDING,
+        tiny={**_TINY, "clip_values": True},  # so that it is the program of others
     ),
     _ppo(
         "MountainCarContinuous-v0",

@@ -1,0 +1,76 @@
+"""Compares our LunarLander with the Box2D original by what Gymnasium's heuristic policy comes to in each."""
+
+import functools
+import time
+import warnings
+from typing import Any
+
+import jax
+import numpy as np
+from scipy import stats
+
+from benchmarks import measure
+from rlgen import evaluate
+from rlgen.core import Policy
+from rlgen.envs import adapter, lander
+
+LANDED = 200.0  # return of a landing
+
+
+def run(episodes: int) -> None:
+    """Plays in both and keeps what returns and lengths came to.
+
+    Args:
+        episodes: in each.
+    """
+    for kind, continuous in (("discrete", False), ("continuous", True)):
+        ours, theirs = _ours(episodes, continuous), _theirs(episodes, continuous)
+        tests: list[Any] = [stats.ks_2samp(left, right) for left, right in zip(ours[:2], theirs[:2], strict=True)]
+        agreement = {name: float(test.pvalue) for name, test in zip(("return", "length"), tests, strict=True)}
+        sides = {"rlgen": _told(*ours), "gymnasium": _told(*theirs)}
+        content = {"kind": kind, "episodes": episodes, **sides, "p": agreement, "machine": measure.machine()}
+        print(measure.save("lander", kind, content), content["p"])
+
+
+def _ours(episodes: int, continuous: bool) -> tuple[np.ndarray, np.ndarray, float]:
+    """Returns, lengths and steps a second; those of compiling do not count."""
+    env = adapter.make(lander.LunarLander(continuous))
+    act = jax.vmap(functools.partial(lander.heuristic, is_continuous=continuous))
+    policy = Policy(memory=lambda batch_shape: (), apply=lambda key, obs, memory: (act(obs), {}, memory))
+    play = jax.jit(lambda key: evaluate.episodes(key, policy, env, episodes)).lower(jax.random.key(0)).compile()
+    start = time.perf_counter()
+    played = jax.tree.map(np.asarray, play(jax.random.key(0)))
+    # Every environment goes on until the last episode ends.
+    return *played, float(episodes * played.length.max() / (time.perf_counter() - start))
+
+
+def _theirs(episodes: int, continuous: bool) -> tuple[np.ndarray, np.ndarray, float]:
+    """Returns, lengths and steps a second of the original."""
+    import gymnasium
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Box2D's wrapper has types without a module
+        from gymnasium.envs.box2d.lunar_lander import heuristic
+
+        env: Any = gymnasium.make("LunarLander-v3", continuous=continuous)
+    totals, lengths, start = [], [], time.perf_counter()
+    for seed in range(episodes):
+        obs, _ = env.reset(seed=seed)
+        total, length, over = 0.0, 0, False
+        while not over:
+            obs, reward, terminated, truncated, _ = env.step(heuristic(env, obs))
+            total, length, over = total + float(reward), length + 1, terminated or truncated
+        totals.append(total)
+        lengths.append(length)
+    return np.array(totals), np.array(lengths), float(np.sum(lengths) / (time.perf_counter() - start))
+
+
+def _told(totals: np.ndarray, lengths: np.ndarray, speed: float) -> dict[str, float]:
+    """What many episodes came to."""
+    return {
+        "mean_return": float(totals.mean()),
+        "deviation": float(totals.std()),
+        "share_landed": float((totals >= LANDED).mean()),
+        "mean_length": float(lengths.mean()),
+        "steps_per_second": speed,
+    }
