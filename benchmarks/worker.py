@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rlgen import sweep
-from rlgen.experiments import catalogue, tasks
+from rlgen.experiments import catalogue
 from rlgen.experiments.experiment import Bound, Experiment, bind
 
 
@@ -36,7 +36,7 @@ def replaced(row: Experiment, options: dict[str, Any]) -> Experiment:
 def measure(row: Experiment, bound: Bound, seeds: int, devices: int) -> dict[str, Any]:
     """Compiles a whole run ahead of time, then times it from its first to its last update."""
     mesh = sweep.mesh(devices)
-    data = tasks.make_data(row.task, 1024)
+    data = row.task.make_data(1024)
     program = sweep.build(bound.make_run, mesh)
     keys = sweep.place(sweep.keys(0, seeds), mesh)
     hypers = sweep.place(sweep.stack([bound.hypers], seeds), mesh)

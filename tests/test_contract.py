@@ -21,7 +21,7 @@ from jax.sharding import Mesh
 
 from rlgen import sweep, train
 from rlgen.core import Array, Discrete, Key, Space
-from rlgen.experiments import bounds, catalogue, experiment, tabular_tasks, tasks
+from rlgen.experiments import bounds, catalogue, experiment, tabular_tasks
 
 SEEDS, UPDATES, CUT = 2, 6, 2
 FACTORS = (1e-3, 0.5, 1.3)  # by which every knob is moved
@@ -99,7 +99,7 @@ def subject(request: pytest.FixtureRequest) -> Subject:
     row = experiment.shrink(request.param, UPDATES)
     bound = experiment.bind(row)
     # Two epochs and a half, so that a shuffle falls in the middle.
-    data = tasks.make_data(row.task, max(UPDATES // 2 * bound.steps_per_update, 1))
+    data = row.task.make_data(max(UPDATES // 2 * bound.steps_per_update, 1))
     traces: list[str] = []
 
     def make_run(data: Any) -> train.Run:

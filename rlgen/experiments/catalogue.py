@@ -7,7 +7,19 @@ must reach within the budget; its source says where the figure comes from.
 import difflib
 
 from rlgen.experiments.experiment import Experiment
-from rlgen.experiments.rows import control, evolution, flows, generative, policy, tabular, value
+from rlgen.experiments.rows import (
+    adversaries,
+    autoencoders,
+    control,
+    evolution,
+    flows,
+    generative,
+    labels,
+    policy,
+    tabular,
+    translation,
+    value,
+)
 
 _ROWS = (
     *tabular.ROWS,
@@ -16,7 +28,11 @@ _ROWS = (
     *control.ROWS,
     *evolution.ROWS,
     *generative.ROWS,
+    *autoencoders.ROWS,
     *flows.ROWS,
+    *adversaries.ROWS,
+    *translation.ROWS,
+    *labels.ROWS,
 )
 
 EXPERIMENTS: dict[str, Experiment] = {row.name: row for row in _ROWS}

@@ -11,6 +11,8 @@ from typing import Any
 import jax
 
 from rlgen.core import NOTHING, Array, Box, Key, Source, Spec
+from rlgen.experiments.pictures import Measure, measured
+from rlgen.experiments.tasks import Drawn
 from rlgen.sources import plane
 from rlgen.train import Report
 
@@ -18,19 +20,20 @@ _HELD_OUT = 2_147_483_629  # seed of the held-out points; runs count theirs from
 
 
 @dataclasses.dataclass(frozen=True)
-class PlaneTask:
+class PlaneTask(Drawn):
     """A distribution over the plane.
 
     Attributes:
         draw: from it.
         num_held_out: `D`, which are the same in every run.
-        metric: what the algorithm's `build_score` measures on the held-out points.
+        metric: what the score measures.
+        measure: of samples; None for the algorithm's own `build_score` on the held-out points.
     """
 
     draw: plane.Draw
     num_held_out: int = 10_000
     metric: str = "negative log-likelihood (nats)"
-    dataset: None = dataclasses.field(default=None, init=False)
+    measure: Measure | None = None
     online: bool = False
     higher_is_better: bool = False
 
@@ -54,8 +57,9 @@ class PlaneTask:
         return plane.build(self.draw, batch_size=config.batch_size, num_batches=config.num_steps)
 
     def score(self, algorithm: ModuleType, config: Any, data: Any) -> Callable[[Key, Array, Any, Any], Array]:
-        """The algorithm's own held-out score."""
-        del data
+        """The algorithm's own held-out score, or the measure of its samples."""
+        if self.measure is not None:
+            return measured(self.measure, algorithm.build(self.spec, config).policy, data)
         measure = algorithm.build_score(self.spec, config)
         return lambda key, step, state, hypers: measure(key, state, self.held_out, hypers)
 

@@ -9,25 +9,17 @@ Shape legend: `T` time, `B` environments.
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import ModuleType
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
-import jax
 import jax.numpy as jnp
 
 from rlgen import evaluate
-from rlgen.core import NOTHING, Array, Box, Key, Source, Spec, Tree
+from rlgen.core import Array, Key, Source, Spec
 from rlgen.envs.adapter import Environment
-from rlgen.sources import dataset, rollout
+from rlgen.sources import rollout
 from rlgen.train import Report
-
-
-class Data(NamedTuple):
-    """The two parts of a dataset."""
-
-    train: Tree  # leaves [D, ...]
-    test: Tree
 
 
 class Task(Protocol):
@@ -36,7 +28,8 @@ class Task(Protocol):
     Attributes:
         metric: what the score and the curve measure.
         higher_is_better: whether a larger score is the better one.
-        dataset: name of the dataset that it needs, or None.
+        datasets: names of the datasets that it needs.
+        judge: name of the trained model that its score reads, or None.
         online: whether the score is the curve over the whole run, instead of what `score` makes of its end.
     """
 
@@ -45,11 +38,21 @@ class Task(Protocol):
     @property
     def higher_is_better(self) -> bool: ...
     @property
-    def dataset(self) -> str | None: ...
+    def datasets(self) -> tuple[str, ...]: ...
+    @property
+    def judge(self) -> str | None: ...
     @property
     def online(self) -> bool: ...
     @property
     def spec(self) -> Spec: ...
+
+    def prepare(self, loaded: Sequence[Any], judge: Any) -> Any:
+        """Makes what source and score read from the loaded datasets, in the order of `datasets`, and the judge."""
+        ...
+
+    def make_data(self, num_examples: int) -> Any:
+        """Makes data of the same shapes at random: for tests and for tracing without the files."""
+        ...
 
     def steps_per_update(self, config: Any) -> int:
         """Transitions or examples that an update consumes."""
@@ -69,7 +72,25 @@ class Task(Protocol):
 
 
 @dataclasses.dataclass(frozen=True)
-class Rollouts:
+class Drawn:
+    """What all tasks share that need no dataset."""
+
+    datasets: tuple[()] = dataclasses.field(default=(), init=False)
+    judge: None = dataclasses.field(default=None, init=False)
+
+    def prepare(self, loaded: Sequence[Any], judge: Any) -> tuple[()]:
+        """Nothing."""
+        del loaded, judge
+        return ()
+
+    def make_data(self, num_examples: int) -> tuple[()]:
+        """Nothing."""
+        del num_examples
+        return ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Rollouts(Drawn):
     """What all tasks in an environment share; a task of its own adds what is measured.
 
     Attributes:
@@ -77,7 +98,6 @@ class Rollouts:
     """
 
     make: Callable[[], Environment]
-    dataset: None = dataclasses.field(default=None, init=False)
 
     @functools.cached_property
     def env(self) -> Environment:
@@ -137,59 +157,3 @@ class EnvTask(Rollouts):
     def curve(self, report: Report) -> Any:
         """Mean measure of the episodes that finished in the window; nan where none did."""
         return getattr(report.stats, f"total_{self.measure}") / report.stats.episodes
-
-
-@dataclasses.dataclass(frozen=True)
-class ImageTask:
-    """Images of a dataset, to be modelled.
-
-    Attributes:
-        dataset: its name.
-        shape: of an image, `(height, width, channels)`.
-        metric: what the algorithm's `build_score` measures on the held-out part.
-    """
-
-    dataset: str
-    shape: tuple[int, int, int]
-    metric: str = "negative ELBO (nats)"
-    online: bool = False
-    higher_is_better: bool = False
-
-    @property
-    def spec(self) -> Spec:
-        """No input; images as output."""
-        return Spec(NOTHING, Box(self.shape, 0, 255, "uint8"))
-
-    def steps_per_update(self, config: Any) -> int:
-        """Examples, `K * M`."""
-        return config.num_steps * config.batch_size
-
-    def source(self, config: Any, data: Data) -> Source:
-        """Shuffled minibatches `[K, M, ...]`."""
-        return dataset.build(data.train, batch_size=config.batch_size, num_batches=config.num_steps)
-
-    def score(self, algorithm: ModuleType, config: Any, data: Data) -> Callable[[Key, Array, Any, Any], Array]:
-        """The algorithm's own held-out score."""
-        held_out = algorithm.build_score(self.spec, config)
-        return lambda key, step, state, hypers: held_out(key, state, data.test, hypers)
-
-    def curve(self, report: Report) -> Any:
-        """The training loss."""
-        return report.metrics.loss
-
-
-def make_data(task: Task, num_examples: int) -> Data | tuple[()]:
-    """Makes data of a task's shape at random: for tests and for tracing without the files.
-
-    Args:
-        task: whose shape to follow.
-        num_examples: `D`, of each part.
-
-    Returns:
-        Uniform uint8 images, or `()` for a task without a dataset.
-    """
-    if task.dataset is None:
-        return ()
-    shape = (num_examples, *task.spec.action.shape)
-    train_key, test_key = jax.random.split(jax.random.key(0))
-    return Data(*(jax.random.bits(key, shape, "uint8") for key in (train_key, test_key)))

@@ -80,7 +80,7 @@ def show(command: cli.Show) -> None:
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
-    unit = "examples" if experiment.task.dataset else "environment steps"
+    unit = "examples" if experiment.task.datasets else "environment steps"
     table.add_row("metric", f"{experiment.task.metric}{', while it learns' if experiment.task.online else ''}")
     table.add_row("budget", f"{experiment.steps:,} {unit} a seed, {experiment.seeds} seeds")
     num_points = math.prod(map(len, experiment.grid.values()))

@@ -21,7 +21,6 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from rlgen import sweep
 from rlgen.core import Key, Tree
 from rlgen.experiments.experiment import Experiment
-from rlgen.experiments.tasks import Data
 from rlgen.lab import checkpoints
 from rlgen.lab.folders import FolderError
 from rlgen.lab.request import Plan
@@ -145,14 +144,15 @@ def spread(made: Plan, mesh: Mesh) -> Lanes:
     )
 
 
-def load_data(experiment: Experiment) -> Data | tuple[()]:
-    """Loads what an experiment's task needs: the images of its dataset, or `()`."""
-    if experiment.task.dataset is None:
+def load_data(experiment: Experiment) -> Any:
+    """Loads what an experiment's task needs: its datasets and its judge, or `()`."""
+    task = experiment.task
+    if not task.datasets and task.judge is None:
         return ()
-    from rlgen.lab import data  # which imports what only datasets need
+    from rlgen.lab import data, judges  # which import what only datasets need
 
-    dataset = data.load(experiment.task.dataset)
-    return Data(dataset.train.images, dataset.test.images)
+    judge = () if task.judge is None else judges.load(task.judge)
+    return task.prepare([data.load(name) for name in task.datasets], judge)
 
 
 def compile_training(lanes: Lanes) -> Programs:

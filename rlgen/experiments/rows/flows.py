@@ -1,8 +1,8 @@
 """Experiments on normalising flows."""
 
 from rlgen.experiments.experiment import Experiment
+from rlgen.experiments.pictures import ImageTask
 from rlgen.experiments.planes import PlaneTask
-from rlgen.experiments.tasks import ImageTask
 from rlgen.generative import flow
 from rlgen.sources import plane
 

@@ -1,7 +1,7 @@
 """Experiments on generative models."""
 
 from rlgen.experiments.experiment import Experiment, Target
-from rlgen.experiments.tasks import ImageTask
+from rlgen.experiments.pictures import ImageTask
 from rlgen.generative import vae
 
 ROWS = (

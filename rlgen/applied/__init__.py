@@ -1,0 +1,1 @@
+"""Policy gradients outside games, and the models that judge others."""

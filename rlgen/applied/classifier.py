@@ -1,0 +1,216 @@
+"""Classifiers of images by cross entropy, dense or convolutional.
+
+The convolutions follow doi:10.1109/5.726791, with ReLUs, strides in place of pooling, a mean over the places at the end
+and Adam.  What the last hidden layer says of an image are its features.
+
+Shape legend: `K` minibatches an update, `M` examples in a minibatch, `H W C` image, `A` classes, `F` features.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+
+from rlgen.core import Algorithm, Array, Box, Discrete, Key, Policy, Spec, Tree
+from rlgen.parts import checks, exploration, networks, optim
+
+PLAYER = "classifier"
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """What shapes the program.
+
+    Attributes:
+        batch_size: `M`.
+        num_steps: `K`, gradient steps an update, each on a minibatch of its own.
+        network: `"dense"` or `"convolutional"`.
+        hidden_sizes: widths of the dense layers; or filters of the convolutions, of which all but the first halve the
+            image.  The last one is `F`.
+    """
+
+    batch_size: int = 128
+    num_steps: int = 1
+    network: str = "convolutional"
+    hidden_sizes: tuple[int, ...] = (32, 64, 128)
+
+    def __post_init__(self):
+        checks.one_of(self, network=("dense", "convolutional"))
+
+
+class Hypers(NamedTuple):
+    """What is only a number; float32 leaves."""
+
+    learning_rate: float = 2e-3
+    learning_rate_end: float = 0.0  # after `horizon` updates
+    horizon: float = float("inf")  # updates over which the learning rate is annealed
+
+
+class Examples(NamedTuple):
+    """Labelled images: leaves `[*N, ...]`."""
+
+    image: Array  # [*N, H, W, C] uint8
+    label: Array  # [*N] int32
+
+
+class Metrics(NamedTuple):
+    """Means over an update's minibatches."""
+
+    loss: Array  # nats an image
+    error: Array  # share of the images that are labelled wrongly
+
+
+class Classifier(nn.Module):
+    """`p(label | image)`."""
+
+    config: Config
+    num_classes: int
+
+    def setup(self):
+        """Builds the layers."""
+        sizes = self.config.hidden_sizes
+        if self.config.network == "dense":
+            self.body = [nn.Dense(size) for size in sizes]
+        else:
+            self.body = [
+                networks.Conv(size, stride=2 if index else 1, padding=1, kernel_init=nn.initializers.he_normal())
+                for index, size in enumerate(sizes)
+            ]
+        self.head = nn.Dense(self.num_classes)
+
+    def features(self, image: Array) -> Array:
+        """Maps uint8 images `[M, H, W, C]` to `[M, F]`."""
+        hidden = image.astype(jnp.float32) / 255
+        if self.config.network == "dense":
+            hidden = hidden.reshape(len(hidden), -1)
+        for module in self.body:
+            hidden = nn.relu(module(hidden))
+        return hidden if self.config.network == "dense" else hidden.mean(axis=(1, 2))
+
+    def __call__(self, image: Array) -> Array:
+        """Maps uint8 images `[M, H, W, C]` to logits `[M, A]`."""
+        return self.head(self.features(image))
+
+
+def optimiser(hypers: Hypers) -> Any:
+    """Adam."""
+    return optim.adam(hypers.learning_rate)
+
+
+def loss(
+    own: Tree, params: Tree, key: Key, batch: Examples, hypers: Hypers, *, network: Classifier
+) -> tuple[Array, Metrics]:
+    """Cross entropy of a minibatch `[M]`, mean in nats.  The key is consumed."""
+    del params, key, hypers
+    logits = networks.apply(network, own, batch.image)
+    total = optax.softmax_cross_entropy_with_integer_labels(logits, batch.label).mean()
+    return total, Metrics(total, (logits.argmax(-1) != batch.label).mean(dtype=jnp.float32))
+
+
+def learn(
+    key: Key, game: optim.Game, minibatch: Examples, hypers: Hypers, *, network: Classifier
+) -> tuple[optim.Game, Metrics]:
+    """Takes one gradient step on examples `[M]`: the rule itself.  The key is consumed."""
+    return optim.turn(key, game, minibatch, hypers, name=PLAYER, player=player(network))
+
+
+def player(network: Classifier) -> optim.Player:
+    """The one player of this game."""
+    return optim.Player(functools.partial(loss, network=network), optimiser, network.config.num_steps)
+
+
+def init(key: Key, hypers: Hypers, *, network: Classifier, shape: tuple[int, ...]) -> dict[str, Tree]:
+    """Makes the parameters for images of a shape.  The key is consumed."""
+    del hypers
+    return {PLAYER: network.init(key, jnp.zeros((1, *shape), jnp.uint8))}
+
+
+def update(
+    key: Key, step: Array, state: optim.Game, batch: Examples, hypers: Hypers, *, rounds: Callable
+) -> tuple[optim.Game, Metrics]:
+    """Takes `K` gradient steps on `[K, M]` examples.  The key is consumed."""
+    rate = exploration.linear(hypers.learning_rate, hypers.learning_rate_end, step / hypers.horizon)
+    return rounds(key, step, state, batch, hypers._replace(learning_rate=rate))
+
+
+def score(
+    key: Key, game: optim.Game, examples: Examples, hypers: Hypers, *, network: Classifier, chunk: int = 500
+) -> Array:
+    """Share of held-out examples `[N]` that are labelled rightly, scalar.  The key is consumed."""
+    del key, hypers
+
+    def right(example):
+        return networks.apply(network, game.params[PLAYER], example.image[None]).argmax() == example.label
+
+    return lax.map(right, examples, batch_size=chunk).mean(dtype=jnp.float32)
+
+
+def act(key: Key, inputs: Array, memory: tuple[()], *, params: Tree, network: Classifier, explore: bool):
+    """Labels images `[*N, H, W, C]`: the likeliest class, or while exploring one drawn.  The key is consumed."""
+    batch_shape = inputs.shape[:-3]
+    logits = networks.apply(network, params, inputs.reshape(-1, *inputs.shape[-3:]))
+    logits = logits.reshape(*batch_shape, network.num_classes)
+    label = jax.random.categorical(key, logits) if explore else logits.argmax(-1)
+    return label.astype(jnp.int32), {"logits": logits}, memory
+
+
+def policy(step: Array, state: optim.Game, hypers: Hypers, *, explore: bool, network: Classifier) -> Policy:
+    """The classifier."""
+    del step, hypers
+    return Policy(
+        memory=lambda batch_shape: (),
+        apply=functools.partial(act, params=state.params[PLAYER], network=network, explore=explore),
+    )
+
+
+def assemble(spec: Spec, config: Config) -> Classifier:
+    """Builds the network of a task.
+
+    Args:
+        spec: observation a `Box` of an image `[H, W, C]`, action `Discrete(A)`.
+        config: what shapes the program.
+
+    Returns:
+        The network.
+
+    Raises:
+        ValueError: if the task is no classification of images.
+    """
+    reads_image = isinstance(spec.observation, Box) and len(spec.observation.shape) == 3
+    if not (reads_image and isinstance(spec.action, Discrete)):
+        raise ValueError(f"a classifier reads an image and chooses a class; got {spec}")
+    return Classifier(config, spec.action.num)
+
+
+def build(spec: Spec, config: Config) -> Algorithm:
+    """Binds a classifier to a task.
+
+    Args:
+        spec: observation a `Box` of an image `[H, W, C]`, action `Discrete(A)`.
+        config: what shapes the program.
+
+    Returns:
+        The algorithm; its batches are `Examples` with leaves `[K, M, ...]`.
+
+    Raises:
+        ValueError: if the task is no classification of images.
+    """
+    network = assemble(spec, config)
+    game = optim.play(
+        {PLAYER: player(network)},
+        init=functools.partial(init, network=network, shape=spec.observation.shape),
+        policy=functools.partial(policy, network=network),
+        report=lambda said: said[PLAYER],
+    )
+    return game._replace(update=functools.partial(update, rounds=game.update))
+
+
+def build_score(spec: Spec, config: Config) -> Callable[..., Array]:
+    """Binds `score` to a task."""
+    return functools.partial(score, network=assemble(spec, config))

@@ -1,0 +1,5 @@
+"""Experiments on generative adversarial networks."""
+
+from rlgen.experiments.experiment import Experiment
+
+ROWS: tuple[Experiment, ...] = ()

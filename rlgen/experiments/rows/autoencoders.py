@@ -1,0 +1,5 @@
+"""Experiments on autoencoders."""
+
+from rlgen.experiments.experiment import Experiment
+
+ROWS: tuple[Experiment, ...] = ()
