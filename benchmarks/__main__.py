@@ -7,6 +7,7 @@ import tyro
 from benchmarks import (
     ablation,
     figures,
+    judges,
     lander,
     learners,
     learning,
@@ -97,6 +98,16 @@ def _lander(episodes: int = 1_000) -> None:
         episodes: in each.
     """
     lander.run(episodes)
+
+
+@app.command(name="judges")
+def _judges(only: str = "") -> None:
+    """Train the classifiers whose features measure generated images, and keep them with the package.
+
+    Args:
+        only: name of one.
+    """
+    judges.run(only)
 
 
 @app.command(name="ablation")

@@ -1,7 +1,7 @@
 """Classifiers of images by cross entropy, dense or convolutional.
 
-The convolutions follow doi:10.1109/5.726791, with ReLUs, strides in place of pooling, a mean over the places at the end
-and Adam.  What the last hidden layer says of an image are its features.
+The convolutions follow doi:10.1109/5.726791, with ReLUs, strides in place of pooling, and Adam.  What the last hidden
+layer says of an image are its features.
 
 Shape legend: `K` minibatches an update, `M` examples in a minibatch, `H W C` image, `A` classes, `F` features.
 """
@@ -18,7 +18,7 @@ import optax
 from jax import lax
 
 from rlgen.core import Algorithm, Array, Box, Discrete, Key, Policy, Spec, Tree
-from rlgen.parts import checks, exploration, networks, optim
+from rlgen.parts import exploration, networks, optim
 
 PLAYER = "classifier"
 
@@ -30,18 +30,14 @@ class Config:
     Attributes:
         batch_size: `M`.
         num_steps: `K`, gradient steps an update, each on a minibatch of its own.
-        network: `"dense"` or `"convolutional"`.
-        hidden_sizes: widths of the dense layers; or filters of the convolutions, of which all but the first halve the
-            image.  The last one is `F`.
+        filters: of the convolutions, each of which halves the image; none for a dense network.
+        hidden_sizes: widths of the dense layers that follow.  The last one is `F`.
     """
 
     batch_size: int = 128
     num_steps: int = 1
-    network: str = "convolutional"
-    hidden_sizes: tuple[int, ...] = (32, 64, 128)
-
-    def __post_init__(self):
-        checks.one_of(self, network=("dense", "convolutional"))
+    filters: tuple[int, ...] = (32, 32)
+    hidden_sizes: tuple[int, ...] = (128,)
 
 
 class Hypers(NamedTuple):
@@ -74,24 +70,19 @@ class Classifier(nn.Module):
 
     def setup(self):
         """Builds the layers."""
-        sizes = self.config.hidden_sizes
-        if self.config.network == "dense":
-            self.body = [nn.Dense(size) for size in sizes]
-        else:
-            self.body = [
-                networks.Conv(size, stride=2 if index else 1, padding=1, kernel_init=nn.initializers.he_normal())
-                for index, size in enumerate(sizes)
-            ]
+        self.convolutions = [networks.Conv(size, stride=2, padding=1) for size in self.config.filters]
+        self.dense = [nn.Dense(size) for size in self.config.hidden_sizes]
         self.head = nn.Dense(self.num_classes)
 
     def features(self, image: Array) -> Array:
         """Maps uint8 images `[M, H, W, C]` to `[M, F]`."""
         hidden = image.astype(jnp.float32) / 255
-        if self.config.network == "dense":
-            hidden = hidden.reshape(len(hidden), -1)
-        for module in self.body:
+        for module in self.convolutions:
             hidden = nn.relu(module(hidden))
-        return hidden if self.config.network == "dense" else hidden.mean(axis=(1, 2))
+        hidden = hidden.reshape(len(hidden), -1)
+        for module in self.dense:
+            hidden = nn.relu(module(hidden))
+        return hidden
 
     def __call__(self, image: Array) -> Array:
         """Maps uint8 images `[M, H, W, C]` to logits `[M, A]`."""

@@ -1,0 +1,34 @@
+"""Trains the classifiers whose features measure generated images, and keeps them with the package."""
+
+import tempfile
+from pathlib import Path
+
+import jax
+from rich.console import Console
+
+from rlgen.lab import judges, request, runner
+
+# The experiment that each judge comes from.
+EXPERIMENTS = {"mnist": "applied/classifier/mnist"}
+
+
+def run(only: str) -> None:
+    """Trains judges, one seed each.
+
+    Args:
+        only: name of a judge, or "" for all.
+    """
+    for name, source in EXPERIMENTS.items():
+        if only not in ("", name):
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            out = Path(folder, "run")
+            runner.run(request.Request(source, seeds=1, quiet=True), out, Console())
+            keep(name, out)
+
+
+def keep(name: str, folder: Path) -> None:
+    """Keeps what the first lane of a run came to as a judge."""
+    (params,) = runner.restore(folder).state.algorithm.params.values()
+    judges.save(name, jax.tree.map(lambda leaf: leaf[0], params))
+    print(judges.path(name))
