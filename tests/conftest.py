@@ -15,6 +15,11 @@ jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_disable_most_optimizations", True)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Adds what makes the tests thorough."""
+    parser.addoption("--every-row", action="store_true", help="try the laws on every row of the catalogue")
+
+
 @pytest.fixture(scope="session")
 def probe():
     """All discrete probes as one, so that an algorithm compiles once to learn from them all.

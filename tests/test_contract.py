@@ -1,6 +1,7 @@
-"""The laws that every algorithm obeys, over every row of the catalogue at a tiny size.
+"""The laws that every algorithm obeys, over one row of the catalogue for each, at a tiny size.
 
-Of rows that differ in numbers and sizes alone, one stands for all.
+With `--every-row` they are tried on all rows, that is on every switch; of rows that differ in numbers and sizes alone,
+one stands for all.
 
 A row compiles one sweep, whose lanes are seeds × (a generic point and every knob moved from there), sharded over two
 devices; the first row of an algorithm also compiles the same run alone, without lanes.  Everything else is traced but
@@ -35,12 +36,9 @@ def program(row: experiment.Experiment) -> Any:
 
 
 PROGRAMS = list({program(row): row for row in reversed(catalogue.EXPERIMENTS.values())}.values())
-FIRST = list({row.algorithm: row for row in PROGRAMS}.values())
+FIRST = list({row.algorithm: row for row in reversed(PROGRAMS)}.values())
 # The first row of every algorithm comes first, so that all tests number the rows alike and share what is compiled.
-ROWS = [
-    pytest.param(row, id=row.name, marks=pytest.mark.xdist_group(row.name))
-    for row in (*FIRST, *(row for row in PROGRAMS if row not in FIRST))
-]
+ROWS = (*FIRST, *(row for row in PROGRAMS if row not in FIRST))
 SOURCE = re.compile(r"arXiv:\d{4}\.\d{4,5}|doi:10\.\d{4,}/\S+|edition, (chapter|section)s? \d")
 
 
@@ -94,7 +92,22 @@ def moved(base: Any) -> list[Any]:
     return [base._replace(**{name: factor * getattr(base, name)}) for name in base._fields for factor in FACTORS]
 
 
-@pytest.fixture(scope="module", params=ROWS)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Tries every law on the rows that were asked for."""
+    if "subject" in metafunc.fixturenames:
+        every = metafunc.config.getoption("every_row") and not hasattr(metafunc.function, "first_rows")
+        rows = ROWS if every else FIRST
+        marked = [pytest.param(row, id=row.name, marks=pytest.mark.xdist_group(row.name)) for row in rows]
+        metafunc.parametrize("subject", marked, indirect=True, scope="module")
+
+
+def for_first_rows(law: Any) -> Any:
+    """Marks a law that one row of each algorithm shows."""
+    law.first_rows = True
+    return law
+
+
+@pytest.fixture(scope="module")
 def subject(request: pytest.FixtureRequest) -> Subject:
     row = experiment.shrink(request.param, UPDATES)
     bound = experiment.bind(row)
@@ -221,7 +234,7 @@ def test_5_one_trace_serves_a_grid_of_hypers_and_every_call(subject):
     assert subject.functions.init._cache_size() == subject.functions.advance._cache_size() == 1
 
 
-@pytest.mark.parametrize("subject", ROWS[: len(FIRST)], indirect=True)
+@for_first_rows
 def test_6_and_12_lanes_on_two_devices_equal_a_loop_on_one(subject):
     @jax.jit
     def alone(key, hypers):
