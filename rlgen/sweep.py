@@ -63,7 +63,7 @@ def keys(seed: int, num_seeds: int, num_points: int = 1) -> Key:
 
 
 def mesh(num_devices: int | None = None) -> Mesh:
-    """Makes a one-dimensional mesh over the first devices.
+    """Makes a one-dimensional mesh over the first devices of this process.
 
     Args:
         num_devices: how many; None for all.
@@ -74,7 +74,7 @@ def mesh(num_devices: int | None = None) -> Mesh:
     Raises:
         ValueError: if there are fewer devices than asked for.
     """
-    devices = jax.devices()[:num_devices]
+    devices = jax.local_devices()[:num_devices]
     if num_devices is not None and len(devices) < num_devices:
         raise ValueError(f"{num_devices} devices asked for, {len(devices)} found")
     return Mesh(np.array(devices), (LANE,), axis_types=(AxisType.Auto,))

@@ -17,6 +17,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest import mock
 
 import jax
 import numpy as np
@@ -129,7 +130,7 @@ def _write(home: Path, leaves: dict[str, np.ndarray], seconds: dict[str, float])
     """Writes arrays and manifest; orbax refuses arrays without elements, which the manifest describes as well."""
     import orbax.checkpoint as ocp  # an import of a second
 
-    with _silent(), ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
+    with _silent(), _checkpointer() as checkpointer:
         arguments = ocp.args.StandardSave({name: leaf for name, leaf in leaves.items() if leaf.size})
         checkpointer.save(home / ARRAYS, args=arguments)
     files = {str(path.relative_to(home)): _sha256(path) for path in _files(home)}
@@ -142,9 +143,25 @@ def _read(path: Path, wanted: dict[str, Any]) -> dict[str, np.ndarray]:
     import orbax.checkpoint as ocp
 
     template = {name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for name, leaf in wanted.items() if leaf.size}
-    with _silent(), ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
+    with _silent(), _checkpointer() as checkpointer:
         found = checkpointer.restore(path / ARRAYS, args=ocp.args.StandardRestore(template))
     return {name: np.asarray(leaf) for name, leaf in found.items()}
+
+
+@contextlib.contextmanager
+def _checkpointer() -> Iterator[Any]:
+    """Makes an orbax checkpointer that knows of no other process.
+
+    Each process of a sweep saves lanes of its own at times of its own.  Orbax would wait for the others, and writes
+    NumPy arrays in the first process only, whatever its options say: it must not see that there are several.
+    """
+    import orbax.checkpoint as ocp  # an import of a second
+
+    with (
+        mock.patch.multiple(jax, process_index=lambda: 0, process_count=lambda: 1),
+        ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer,
+    ):
+        yield checkpointer
 
 
 @contextlib.contextmanager

@@ -111,6 +111,10 @@ class Sweep:
         checkpoint_seconds: between two checkpoints; by default 60
         stall_seconds: without an answer, after which a device counts as stalled; by default 600
         windows: points on the learning curves; by default 256
+        coordinator: where several processes that share the sweep meet: address and port of the first one, or auto for
+            what SLURM or MPI says
+        processes: how many they are
+        process_id: number of this one, from 0
         tensorboard: write TensorBoard event files too
         wandb: log to Weights & Biases too
         quiet: print the result only
@@ -128,6 +132,9 @@ class Sweep:
     checkpoint_seconds: Seconds = None
     stall_seconds: Seconds = None
     windows: Whole = None
+    coordinator: Annotated[str | None, *_said(str, "HOST:PORT")] = None
+    processes: Whole = None
+    process_id: Whole = None
     tensorboard: bool = False
     wandb: bool = False
     quiet: bool = False
@@ -139,9 +146,15 @@ class Resume:
 
     Attributes:
         folder: of the run
+        coordinator: as for a sweep
+        processes: how many share what is left, no matter how many there were
+        process_id: number of this one, from 0
     """
 
     folder: Folder
+    coordinator: Annotated[str | None, *_said(str, "HOST:PORT")] = None
+    processes: Whole = None
+    process_id: Whole = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -103,15 +103,20 @@ def show(command: cli.Show) -> None:
 
 def sweep(command: cli.Sweep) -> None:
     """Runs a sweep."""
-    from rlgen.lab import devices
+    from rlgen.lab import devices, processes
+    from rlgen.lab.errors import UsageError
 
     devices.configure(command.devices)
+    together = processes.join(command.coordinator, command.processes, command.process_id)
     from rlgen.lab import folders, overrides, request, runner
 
     experiment = _find(command.name)
     asked = dataclasses.asdict(command)
-    name, settings, out = (asked.pop(key) for key in ("name", "set", "out"))
-    del name
+    settings, out = asked["set"], asked["out"]
+    for key in ("name", "set", "out", "coordinator", "processes", "process_id"):
+        del asked[key]
+    if together.count > 1 and out is None:
+        raise UsageError("several processes share one run folder: name it with --out")
     given = {key: value for key, value in asked.items() if value is not None}
     given = (
         {"seeds": experiment.seeds, "chunk": experiment.chunk}
@@ -120,16 +125,20 @@ def sweep(command: cli.Sweep) -> None:
     )
     given["grid"] = command.grid or overrides.default_grid(experiment, settings)
     wanted = request.Request(**given)
-    request.plan(wanted)  # what is impossible is refused before a folder is made
-    runner.run(wanted, out or folders.default(experiment.name), _console())
+    made = request.plan(wanted)  # what is impossible is refused before a folder is made
+    wanted = dataclasses.replace(wanted, chunk=together.chunk(made.num_lanes, wanted.chunk))
+    runner.run(wanted, out or folders.default(experiment.name), _console(), together)
 
 
 def resume(command: cli.Resume) -> None:
     """Goes on with a run."""
     _configure(command.folder)
+    from rlgen.lab import processes
+
+    together = processes.join(command.coordinator, command.processes, command.process_id)
     from rlgen.lab import runner
 
-    runner.resume(command.folder, _console())
+    runner.resume(command.folder, _console(), together)
 
 
 def evaluate(command: cli.Evaluate) -> None:

@@ -79,7 +79,7 @@ def choose(devices: Devices, num_lanes: int) -> Mesh:
         UsageError: if there are fewer than asked for.
     """
     if devices == "auto":
-        return sweep.mesh(min(jax.device_count(), num_lanes))
+        return sweep.mesh(min(jax.local_device_count(), num_lanes))
     try:
         return sweep.mesh(devices)
     except ValueError as error:

@@ -20,7 +20,7 @@ from rlgen import sweep
 from rlgen.lab import devices, folders, grids
 from rlgen.lab.lanes import compile_score, to_host
 from rlgen.lab.request import Plan, revision, versions
-from rlgen.lab.training import Work
+from rlgen.lab.training import RUN, Work
 from rlgen.train import Report
 
 Summary = dict[str, Any]
@@ -44,7 +44,7 @@ def score(work: Work) -> Outcome:
     """Scores every lane by its experiment's own measure, from its last checkpoint or from all of its reports.
 
     Args:
-        work: its clock of compilation is set forward.
+        work: its clocks are set.
 
     Returns:
         The outcome.
@@ -58,12 +58,13 @@ def score(work: Work) -> Outcome:
     work.progress.phase("scoring", work.updates)
     online = lanes.plan.experiment.task.online
     step, compiled = np.int32(bound.num_updates), None
-    histories, scores, finite = [], [], []
+    histories, scores, finite, seconds = [], [], [], []
     for index, group in enumerate(lanes.groups):
         work.interrupts.check()
         saved = lanes.finished(work.folder, index)
         finite.append(to_host(sweep.finite(saved.state), len(group)))
         histories.append(saved.history)
+        seconds.append(saved.seconds[RUN])
         if online:
             scores.append(_online(lanes.plan, saved.history))
             continue
@@ -76,6 +77,7 @@ def score(work: Work) -> Outcome:
             work.compile_seconds += time.perf_counter() - begun
         call = devices.Call(compiled, lanes.data, keys, step, state.algorithm, hypers)
         scores.append(to_host(work.wait(call, "the score"), len(group)))
+    work.run_seconds = work.processes.slowest(seconds)
     history = jax.tree.map(lambda *leaves: np.concatenate(leaves), *histories)
     values = np.concatenate(scores).astype(np.float64)
     first_bad = _first_bad(history, np.concatenate(finite) & np.isfinite(values))
@@ -235,7 +237,7 @@ def _summary(work: Work, scores: NDArray[np.float64], estimates: Any) -> Summary
         "run_seconds": round(work.run_seconds, 3),
         "steps_per_second": round(env_steps * made.num_lanes / work.run_seconds, 1),
         "peak_rss_mb": round(_peak_rss_mb(), 1),
-        "devices": devices.names(work.lanes.mesh),
+        "devices": devices.names(work.lanes.mesh) * work.processes.count,
         "metric": made.experiment.task.metric,
         "points": points,
         "target": target and {"value": target.value, "direction": target.direction, "source": target.source},

@@ -3,6 +3,7 @@
 Shape legend: `L` lanes, `G` grid points.
 """
 
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ from rlgen import sweep
 from rlgen.core import Key
 from rlgen.experiments.experiment import Bound, Experiment
 from rlgen.lab import devices, folders, lanes, request, results
+from rlgen.lab.processes import ALONE, Processes
 from rlgen.lab.progress import Progress
 from rlgen.lab.request import Plan, Request
 from rlgen.lab.results import Summary
@@ -44,16 +46,17 @@ class Trained(NamedTuple):
     hypers: Any
 
 
-def run(asked: Request, folder: Path, console: Console) -> Summary:
+def run(asked: Request, folder: Path, console: Console, processes: Processes = ALONE) -> Summary | None:
     """Runs a sweep.
 
     Args:
         asked: what is asked for.
         folder: the run folder; made if it is not there.
         console: where progress and the result are printed.
+        processes: who shares the sweep.
 
     Returns:
-        What `summary.json` holds.
+        What `summary.json` holds; None where another process writes it.
 
     Raises:
         UsageError: if the request is impossible, or the folder already holds a run or is in use.
@@ -63,21 +66,23 @@ def run(asked: Request, folder: Path, console: Console) -> Summary:
         StalledDevice: if a device stops.
     """
     made = request.plan(asked)
-    with folders.hold(folder, new=True):
+    with _held(folder, processes, new=True):
         spread = _spread(made)
-        request.write(folder, made)
-        return _sweep(spread, folder, console)
+        if processes.index == 0:
+            request.write(folder, made)
+        return _sweep(spread, folder, console, processes)
 
 
-def resume(folder: Path, console: Console) -> Summary:
+def resume(folder: Path, console: Console, processes: Processes = ALONE) -> Summary | None:
     """Goes on with a run, to the same bits as if it had never stopped.
 
     Args:
         folder: the run folder.
         console: where progress and the result are printed.
+        processes: who shares what is left, no matter how many there were.
 
     Returns:
-        What `summary.json` holds; a finished run is left as it is.
+        What `summary.json` holds; a finished run is left as it is.  None where another process writes it.
 
     Raises:
         UsageError: if the folder holds no run, is in use, or its `config.json` is damaged.
@@ -86,13 +91,13 @@ def resume(folder: Path, console: Console) -> Summary:
         Interrupted: after Ctrl-C, once everything is saved.
         StalledDevice: if a device stops.
     """
-    with folders.hold(folder, new=False):
+    with _held(folder, processes, new=False):
         if (folder / folders.SUMMARY).exists():
             summary = folders.read_json(folder / folders.SUMMARY)
             _print(console, f"{folder} is finished: there is nothing to do")
             return summary
         made = request.read(folder)
-        return _sweep(_spread(made), folder, console)
+        return _sweep(_spread(made), folder, console, processes)
 
 
 def restore(folder: Path) -> Trained:
@@ -126,22 +131,35 @@ def restore(folder: Path) -> Trained:
     )
 
 
+def _held(folder: Path, processes: Processes, *, new: bool) -> AbstractContextManager[None]:
+    """Holds a run folder: the first process does so for all."""
+    return folders.hold(folder, new=new) if processes.index == 0 else nullcontext()
+
+
 def _spread(made: Plan) -> lanes.Lanes:
     """Spreads the lanes of a plan over the devices that it asks for."""
     at_a_time = min(made.request.chunk or made.num_lanes, made.num_lanes)
     return lanes.spread(made, devices.choose(made.request.devices, at_a_time))
 
 
-def _sweep(spread: lanes.Lanes, folder: Path, console: Console) -> Summary:
-    """Trains what is not trained yet, scores it, and writes the results."""
+def _sweep(spread: lanes.Lanes, folder: Path, console: Console, processes: Processes) -> Summary | None:
+    """Trains what is not trained yet; the first process then scores it and writes the results."""
     made = spread.plan
-    total = made.bound.num_updates * len(spread.groups)
+    share = processes.share(len(spread.groups))
+    total = made.bound.num_updates * len(share)
     with (
         Progress(console, total=total, quiet=made.request.quiet) as progress,
         Interrupts(progress.say) as interrupts,
     ):
-        work = Work(spread, folder, progress, interrupts)
+        work = Work(spread, folder, progress, interrupts, processes)
+        if processes.count > 1:
+            where = f"process {processes.index} of {processes.count}"
+            progress.say(f"{where}; should one be lost, all end, and `rlgen resume {folder}` goes on with any number")
         train(work)
+        processes.meet("trained")
+        if processes.index > 0:
+            _print(console, f"process {processes.index} of {processes.count} has trained its share; {folder}")
+            return None
         summary = results.write(work, results.score(work))
     _print(console, results.line(made, summary, folder))
     return summary

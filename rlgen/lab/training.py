@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from rlgen.lab import checkpoints, devices, logging
 from rlgen.lab.lanes import Lanes, Programs, compile_training, to_host
+from rlgen.lab.processes import ALONE, Processes
 from rlgen.lab.progress import Progress
 from rlgen.train import Report
 
@@ -77,6 +78,7 @@ class Work:
         folder: the run folder.
         progress: where it is shown.
         interrupts: whether it should stop.
+        processes: who shares it.
         compile_seconds: of this part of the run and of the earlier ones.
         run_seconds: that training took, likewise.
         updates: done, of all groups.
@@ -87,6 +89,7 @@ class Work:
     folder: Path
     progress: Progress
     interrupts: Interrupts
+    processes: Processes = ALONE
     compile_seconds: float = 0.0
     run_seconds: float = 0.0
     updates: int = 0
@@ -151,7 +154,7 @@ class History:
 
 
 def train(work: Work) -> None:
-    """Trains all groups one after another, each from where it was saved.
+    """Trains the groups of this process one after another, each from where it was saved.
 
     Args:
         work: its clocks are set.
@@ -162,7 +165,8 @@ def train(work: Work) -> None:
         StalledDevice: if a device stops.
     """
     lanes, last = work.lanes, work.lanes.plan.bound.num_updates
-    saved = [lanes.saved(work.folder, index) for index in range(len(lanes.groups))]
+    share = work.processes.share(len(lanes.groups))
+    saved = [lanes.saved(work.folder, index) for index in share]
     clocks = [group.seconds for _, group in saved if group is not None]
     work.run_seconds = sum(clock[RUN] for clock in clocks)
     work.compile_seconds = max((clock[COMPILE] for clock in clocks), default=0.0)
@@ -178,7 +182,7 @@ def train(work: Work) -> None:
     with contextlib.ExitStack() as stack:
         begun = saved[0][0] * lanes.plan.bound.steps_per_update if alone else None
         logs = logging.start(lanes.plan, work.folder, begun, stack)
-        for index, (step, group) in enumerate(saved):
+        for index, (step, group) in zip(share, saved, strict=True):
             if step < last:
                 _train_group(work, programs, index, group, logs, step)
 

@@ -1,0 +1,96 @@
+"""Several processes, on one machine or many, that share a sweep and its folder.
+
+Lanes never speak to each other, so that each process trains groups of lanes of its own on its own devices, and saves
+them in the folder that all of them see; the first process holds the folder, and reports once all are done.  JAX's
+coordination service brings them together, and ends the others when one is lost.
+"""
+
+import dataclasses
+import os
+from typing import Any
+
+import jax
+from jax.experimental import multihost_utils
+
+from rlgen.lab.devices import Call
+from rlgen.lab.errors import UsageError
+
+DETECT = "auto"  # as a coordinator: what SLURM, MPI or a cloud says of the job
+HEARTBEAT_SECONDS = 30  # without a sign of life, after which a process counts as lost
+
+
+@dataclasses.dataclass(frozen=True)
+class Processes:
+    """Who shares a sweep.
+
+    Attributes:
+        count: how many.
+        index: of this one.
+    """
+
+    count: int = 1
+    index: int = 0
+
+    def share(self, num_groups: int) -> range:
+        """Gives the groups of lanes that this process trains."""
+        return range(self.index, num_groups, self.count)
+
+    def slowest(self, seconds: list[float]) -> float:
+        """Gives how long all took side by side, from how long each group took."""
+        return max(sum(seconds[index :: self.count]) for index in range(self.count))
+
+    def chunk(self, num_lanes: int, chunk: int | None) -> int | None:
+        """Gives the lanes of a group, so that there is one for everybody.
+
+        Raises:
+            UsageError: if there are fewer lanes than processes.
+        """
+        if num_lanes < self.count:
+            raise UsageError(f"{self.count} processes cannot share {num_lanes} seeds × grid points")
+        if self.count == 1:
+            return chunk
+        return min(chunk or num_lanes, -(-num_lanes // self.count))
+
+    def meet(self, place: str) -> None:
+        """Waits for all others to come to a place; Ctrl-C is heard meanwhile."""
+        if self.count > 1:
+            Call(multihost_utils.sync_global_devices, place).result()
+
+
+ALONE = Processes()
+
+
+def join(coordinator: str | None, count: int | None, index: int | None) -> Processes:
+    """Joins the processes of a sweep; to be called before anything makes JAX count its devices.
+
+    Args:
+        coordinator: address and port of the first process, `HOST:PORT`; `"auto"` to ask the cluster's environment; None
+            where there is one process only.
+        count: how many processes.
+        index: of this one, from 0.
+
+    Returns:
+        Who they are.
+
+    Raises:
+        UsageError: if these do not go together, or the processes do not find each other.
+    """
+    given = [name for name, value in (("--processes", count), ("--process-id", index)) if value is not None]
+    if coordinator is None:
+        if given:
+            raise UsageError(f"{' and '.join(given)} without --coordinator: where do they meet?")
+        return ALONE
+    settings: dict[str, Any] = {}
+    if coordinator != DETECT:
+        if count is None or index is None:
+            raise UsageError("--coordinator HOST:PORT needs --processes and --process-id")
+        if not 0 <= index < count:
+            raise UsageError(f"process-id={index} is impossible: {count} processes are numbered 0 to {count - 1}")
+        settings = {"coordinator_address": coordinator, "num_processes": count, "process_id": index}
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"  # at 3 JAX would not say why it ends when a process is lost
+    try:
+        jax.distributed.initialize(**settings, heartbeat_timeout_seconds=HEARTBEAT_SECONDS)
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise UsageError(f"the processes of --coordinator {coordinator} did not find each other: {reason}") from error
+    return Processes(jax.process_count(), jax.process_index())

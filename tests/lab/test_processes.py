@@ -1,0 +1,116 @@
+"""Several processes that share a sweep: who trains what, the same bits as one process, and what if one is lost."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from rlgen.lab import processes
+from rlgen.lab.errors import UsageError
+from rlgen.lab.processes import ALONE, Processes
+
+PROGRAM = """
+import sys
+from rlgen.lab import cli, processes
+processes.HEARTBEAT_SECONDS = 4
+sys.exit(cli.main(sys.argv[1:]))
+"""
+SWEEP = ("sweep", "q_learning/CliffWalking", "--seeds", "3", "--devices", "1", "--checkpoint-seconds", "0.2")
+
+
+def spawn(*words):
+    command = [sys.executable, "-c", PROGRAM, *map(str, words)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def spawn_two(*words):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    together = ("--coordinator", f"127.0.0.1:{port}", "--processes", 2)
+    return [spawn(*words, *together, "--process-id", index) for index in range(2)]
+
+
+def finish(process):
+    return process.communicate(timeout=300)[0], process.returncode
+
+
+def metrics(folder):
+    with np.load(folder / "metrics.npz", allow_pickle=False) as archive:
+        return {name: archive[name] for name in archive.files}
+
+
+def assert_same(left, right):
+    assert left.keys() == right.keys()
+    for name, leaf in left.items():
+        np.testing.assert_array_equal(leaf, right[name])
+
+
+def test_groups_are_dealt_out():
+    assert [list(Processes(3, index).share(5)) for index in range(3)] == [[0, 3], [1, 4], [2]]
+    assert list(ALONE.share(2)) == [0, 1]
+
+
+def test_the_slowest_process_counts():
+    assert Processes(2).slowest([1.0, 2.0, 4.0]) == 5.0
+    assert ALONE.slowest([1.0, 2.0]) == 3.0
+
+
+def test_there_is_a_group_for_everybody():
+    assert Processes(2).chunk(5, None) == 3
+    assert Processes(2).chunk(5, 2) == 2
+    assert ALONE.chunk(5, None) is None
+    with pytest.raises(UsageError, match="4 processes cannot share 3 seeds"):
+        Processes(4).chunk(3, None)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "match"),
+    [
+        ((None, 2, 0), "--processes and --process-id without --coordinator"),
+        (("127.0.0.1:1", 2, None), "needs --processes and --process-id"),
+        (("127.0.0.1:1", 2, 2), "process-id=2 is impossible"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(arguments, match):
+    with pytest.raises(UsageError, match=match):
+        processes.join(*arguments)
+
+
+def test_one_process_meets_nobody():
+    assert processes.join(None, None, None) == ALONE
+    ALONE.meet("here")
+
+
+def test_two_processes_are_the_same_run_as_one(tmp_path):
+    together = [finish(process) for process in spawn_two(*SWEEP, "--steps", 2_000, "--out", tmp_path / "two")]
+    assert [code for _, code in together] == [0, 0], together
+    assert "IQM of the episode return" in together[0][0]
+    assert "process 1 of 2 has trained its share" in together[1][0]
+    said, code = finish(spawn(*SWEEP, "--steps", 2_000, "--out", tmp_path / "one", "--chunk", 2))
+    assert code == 0, said
+    assert_same(metrics(tmp_path / "two"), metrics(tmp_path / "one"))
+
+
+def test_a_lost_process_ends_the_other_and_one_process_goes_on(tmp_path):
+    folder, steps = tmp_path / "run", 600_000
+    first, second = spawn_two(*SWEEP, "--steps", steps, "--windows", 30, "--out", folder)
+    deadline = time.monotonic() + 120
+    while not list(folder.glob("checkpoint/1/[0-9]*")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    os.kill(second.pid, signal.SIGKILL)
+    said, code = finish(first)
+    finish(second)
+    assert code not in (0, None)
+    assert "rlgen resume" in said
+    assert "another task died" in said
+    assert not (folder / "summary.json").exists()
+    said, code = finish(spawn("resume", folder))
+    assert code == 0, said
+    assert (folder / "summary.json").exists()
+    assert metrics(folder)["score"].shape == (1, 3)
