@@ -52,6 +52,10 @@ def _read_devices(text: str) -> int | Literal["auto"]:
     raise ValueError(f"{text!r} is neither 'auto' nor a whole number from 1 on")
 
 
+def _read_chunk(text: str) -> int | Literal["auto"]:
+    return "auto" if text == "auto" else _read_whole(text)
+
+
 def _said(read: Callable[[str], Any], metavar: str) -> tuple[Any, Any]:
     """Describes a value of one word, or none, to tyro; its help says itself what the default is."""
     spec = PrimitiveConstructorSpec(
@@ -107,7 +111,8 @@ class Sweep:
         grid: hypers.NAME=VALUE,VALUE,...; several span their product; one replaces the experiment's own grid as a whole
         out: run folder; by default a new one under runs/
         devices: how many to spread the seeds over; by default every core or accelerator
-        chunk: most seeds × grid points at a time, to save memory; by default as the experiment says, or all
+        chunk: most seeds × grid points at a time, to save memory, or auto for as many as fit; by default as the
+            experiment says, or all
         checkpoint_seconds: between two checkpoints; by default 60
         stall_seconds: without an answer, after which a device counts as stalled; by default 600
         windows: points on the learning curves; by default 256
@@ -128,7 +133,7 @@ class Sweep:
     grid: UseAppendAction[Annotated[tuple[str, ...], arg(metavar="NAME=VALUE,VALUE")]] = ()
     out: Annotated[Path | None, *_said(Path, "DIR")] = None
     devices: Devices = "auto"
-    chunk: Whole = None
+    chunk: Annotated[int | Literal["auto"] | None, *_said(_read_chunk, "auto|N")] = None
     checkpoint_seconds: Seconds = None
     stall_seconds: Seconds = None
     windows: Whole = None

@@ -108,7 +108,7 @@ def sweep(command: cli.Sweep) -> None:
 
     devices.configure(command.devices)
     together = processes.join(command.coordinator, command.processes, command.process_id)
-    from rlgen.lab import folders, overrides, request, runner
+    from rlgen.lab import folders, lanes, memory, overrides, request, runner
 
     experiment = _find(command.name)
     asked = dataclasses.asdict(command)
@@ -124,6 +124,9 @@ def sweep(command: cli.Sweep) -> None:
         | {"experiment": experiment.name, "settings": settings}
     )
     given["grid"] = command.grid or overrides.default_grid(experiment, settings)
+    if command.chunk == memory.AUTO:
+        made = request.plan(request.Request(**{**given, "chunk": None}))
+        given["chunk"] = memory.fit(made, lanes.load_data(made.experiment))
     wanted = request.Request(**given)
     made = request.plan(wanted)  # what is impossible is refused before a folder is made
     wanted = dataclasses.replace(wanted, chunk=together.chunk(made.num_lanes, wanted.chunk))

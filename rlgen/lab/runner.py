@@ -14,7 +14,7 @@ from rich.console import Console
 from rlgen import sweep
 from rlgen.core import Key
 from rlgen.experiments.experiment import Bound, Experiment
-from rlgen.lab import devices, folders, lanes, request, results
+from rlgen.lab import devices, folders, lanes, memory, request, results
 from rlgen.lab.processes import ALONE, Processes
 from rlgen.lab.progress import Progress
 from rlgen.lab.request import Plan, Request
@@ -67,10 +67,10 @@ def run(asked: Request, folder: Path, console: Console, processes: Processes = A
     """
     made = request.plan(asked)
     with _held(folder, processes, new=True):
-        spread = _spread(made)
+        spread, held = _spread(made)
         if processes.index == 0:
             request.write(folder, made)
-        return _sweep(spread, folder, console, processes)
+        return _sweep(spread, held, folder, console, processes)
 
 
 def resume(folder: Path, console: Console, processes: Processes = ALONE) -> Summary | None:
@@ -97,7 +97,7 @@ def resume(folder: Path, console: Console, processes: Processes = ALONE) -> Summ
             _print(console, f"{folder} is finished: there is nothing to do")
             return summary
         made = request.read(folder)
-        return _sweep(_spread(made), folder, console, processes)
+        return _sweep(*_spread(made), folder, console, processes)
 
 
 def restore(folder: Path) -> Trained:
@@ -136,13 +136,14 @@ def _held(folder: Path, processes: Processes, *, new: bool) -> AbstractContextMa
     return folders.hold(folder, new=new) if processes.index == 0 else nullcontext()
 
 
-def _spread(made: Plan) -> lanes.Lanes:
-    """Spreads the lanes of a plan over the devices that it asks for."""
+def _spread(made: Plan) -> tuple[lanes.Lanes, str]:
+    """Spreads the lanes of a plan over the devices that it asks for, and says what memory they hold."""
     at_a_time = min(made.request.chunk or made.num_lanes, made.num_lanes)
-    return lanes.spread(made, devices.choose(made.request.devices, at_a_time))
+    spread = lanes.spread(made, devices.choose(made.request.devices, at_a_time))
+    return spread, memory.check(memory.count(made, spread.data), at_a_time, memory.free())
 
 
-def _sweep(spread: lanes.Lanes, folder: Path, console: Console, processes: Processes) -> Summary | None:
+def _sweep(spread: lanes.Lanes, held: str, folder: Path, console: Console, processes: Processes) -> Summary | None:
     """Trains what is not trained yet; the first process then scores it and writes the results."""
     made = spread.plan
     share = processes.share(len(spread.groups))
@@ -152,6 +153,7 @@ def _sweep(spread: lanes.Lanes, folder: Path, console: Console, processes: Proce
         Interrupts(progress.say) as interrupts,
     ):
         work = Work(spread, folder, progress, interrupts, processes)
+        progress.say(held)
         if processes.count > 1:
             where = f"process {processes.index} of {processes.count}"
             progress.say(f"{where}; should one be lost, all end, and `rlgen resume {folder}` goes on with any number")

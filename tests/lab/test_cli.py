@@ -12,7 +12,7 @@ from PIL import Image
 
 from rlgen.experiments import catalogue
 from rlgen.experiments.experiment import Experiment
-from rlgen.lab import cli, commands, devices, folders, request, runner
+from rlgen.lab import cli, commands, devices, folders, processes, request, runner
 from rlgen.lab.checkpoints import CheckpointError
 from rlgen.lab.errors import UsageError
 from rlgen.lab.training import Interrupted
@@ -73,7 +73,7 @@ def test_the_catalogue_as_a_table(capsys):
     assert cli.main(["list"]) == 0
     printed = capsys.readouterr().out
     assert all(name in printed for name in catalogue.EXPERIMENTS)
-    (line,) = (line for line in printed.splitlines() if line.startswith("generative/vae/mnist"))
+    (line,) = (line for line in printed.splitlines() if line.startswith("generative/vae/mnist "))
     assert "600,000" in line
     assert "≤ 104" in line
 
@@ -142,8 +142,9 @@ def test_a_sweep_asks_for_what_was_typed(monkeypatch, tmp_path):
     words = "sweep dqn/CartPole --seeds 3 --steps 1e4 --seed 7 --set hypers.discount=0.9 --set config.num_envs=8"
     words += " --grid hypers.learning_rate=1e-3,1e-4 --devices 2 --chunk 4 --checkpoint-seconds 5 --stall-seconds 6.5"
     assert cli.main([*words.split(), "--quiet", "--tensorboard", "--out", str(tmp_path)]) == 0
-    ((wanted, folder, _),) = asked
+    ((wanted, folder, _, together),) = asked
     assert folder == tmp_path
+    assert together == processes.ALONE
     assert (wanted.experiment, wanted.seeds, wanted.seed, wanted.steps) == ("value/dqn/CartPole-v1", 3, 7, 10_000)
     assert wanted.settings == ("hypers.discount=0.9", "config.num_envs=8")
     assert wanted.grid == ("hypers.learning_rate=1e-3,1e-4",)
@@ -157,7 +158,7 @@ def test_a_sweep_fills_in_what_was_not_typed(monkeypatch, tmp_path):
     asked = []
     monkeypatch.setattr(runner, "run", lambda *wanted: asked.append(wanted))
     assert cli.main(["sweep", "Breakout-MinAtar-1M"]) == 0
-    ((wanted, folder, _),) = asked
+    ((wanted, folder, _, _),) = asked
     assert (wanted.seeds, wanted.steps, wanted.devices, wanted.grid) == (8, None, "auto", ())
     assert folder.is_dir()
     assert folder.parts[:2] == ("runs", "policy_ppo_Breakout-MinAtar-1M")
