@@ -18,7 +18,6 @@ ones, `K` numbers that predict a return, `L` returns that a target is made of, `
 
 import dataclasses
 import functools
-import math
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -172,18 +171,6 @@ def optimisers(hypers: Hypers) -> dict[str, Any]:
     }
 
 
-def target_entropy(hypers: Hypers, *, spec: Spec) -> Array:
-    """Nats that a learned temperature holds the policy at, scalar."""
-    action = spec.action
-    nats = math.log(action.num) if isinstance(action, Discrete) else -float(math.prod(action.shape))
-    return hypers.entropy_share * jnp.float32(nats)
-
-
-def temperature(learner: Learner, hypers: Hypers, *, config: Config) -> Array:
-    """`α`, scalar."""
-    return jnp.exp(learner.log_temperature) if config.temperature == "learned" else jnp.asarray(hypers.temperature)
-
-
 def goal(key: Key, learner: Learner, minibatch: Steps, hypers: Hypers, *, network: ActorAndCritics) -> Array:
     """What the return of the action taken should be: `r + γ (Q⁻(s', a') − α log π(a' | s'))`.
 
@@ -200,7 +187,8 @@ def goal(key: Key, learner: Learner, minibatch: Steps, hypers: Hypers, *, networ
     config, num = network.config, network.config.num_critics
     action_key, critics_key, subset_key = jax.random.split(key, 3)
     chosen = control.choices(action_key, learner.actor, minibatch.next_obs, actor=network.actor)
-    bonus = temperature(learner, hypers, config=config) * control.entropy(chosen)[:, None]
+    alpha = control.temperature(learner.log_temperature, hypers, kind=config.temperature)
+    bonus = alpha * control.entropy(chosen)[:, None]
     predicted = network.critics.predict(critics_key, learner.target, minibatch.next_obs, chosen.action)
     if config.head == "quantile":
         pool = jnp.moveaxis(predicted, 0, -2).reshape(predicted.shape[1], -1)
@@ -264,13 +252,9 @@ def actor_loss(
     if config.head == "quantile":
         predicted = predicted.mean(-1, keepdims=True)
     value = predicted.min(axis=0) if config.actor_value == "least" else predicted.mean(axis=0)
-    worth = (chosen.probability * value).sum(-1) + temperature(learner, hypers, config=config) * control.entropy(chosen)
+    alpha = control.temperature(learner.log_temperature, hypers, kind=config.temperature)
+    worth = (chosen.probability * value).sum(-1) + alpha * control.entropy(chosen)
     return -worth.mean(), control.entropy(chosen).mean()
-
-
-def temperature_loss(log_temperature: Array, excess: Array) -> tuple[Array, tuple[()]]:
-    """Its gradient is `excess`, by which the entropy is above its target."""
-    return log_temperature * excess, ()
 
 
 def improve(
@@ -295,9 +279,9 @@ def improve(
     )
     log_temperature = learner.log_temperature
     if network.config.temperature == "learned":
-        excess = nats - target_entropy(hypers, spec=network.spec)
+        excess = nats - control.target_entropy(hypers.entropy_share, network.spec.action)
         log_temperature, opt_states["log_temperature"], _ = optim.descend(
-            temperature_loss, rules["log_temperature"], log_temperature, opt_states["log_temperature"], excess
+            control.temperature_loss, rules["log_temperature"], log_temperature, opt_states["log_temperature"], excess
         )
     return learner._replace(actor=actor, log_temperature=log_temperature, opt_states=opt_states), nats
 
@@ -351,7 +335,7 @@ def learn(
     else:
         learner, nats = lax.cond((count + 1) % config.actor_period == 0, turn, lambda: (learner, jnp.float32(0)))
         nats = nats * config.actor_period  # so that a mean over steps is that over the actor's
-    alpha = temperature(learner, hypers, config=config)
+    alpha = control.temperature(learner.log_temperature, hypers, kind=config.temperature)
     return learner, Metrics(loss, q_value, error.mean(), nats, alpha), lax.stop_gradient(error)
 
 

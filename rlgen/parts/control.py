@@ -10,6 +10,7 @@ expectation is taken over, one that was drawn or all discrete ones, `K` numbers 
 """
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -184,6 +185,22 @@ def choices(key: Key, params: Tree, obs: Tree, *, actor: StochasticActor) -> Cho
 def entropy(chosen: Choices) -> Array:
     """Entropy of the policy, or of a draw the estimate `−log π`: `[*N]`."""
     return -(chosen.probability * chosen.log_prob).sum(-1)
+
+
+def temperature(log_temperature: Array, hypers: Any, *, kind: str) -> Array:
+    """`α`, scalar: the `"learned"` one, or what `hypers` say where it is `"fixed"`."""
+    return jnp.exp(log_temperature) if kind == "learned" else jnp.asarray(hypers.temperature)
+
+
+def target_entropy(share: Array | float, space: Space) -> Array:
+    """Nats that a learned temperature holds the policy at, scalar: a share of `−D`, or of `log A`."""
+    nats = math.log(space.num) if isinstance(space, Discrete) else -float(math.prod(space.shape))
+    return share * jnp.float32(nats)
+
+
+def temperature_loss(log_temperature: Array, excess: Array) -> tuple[Array, tuple[()]]:
+    """Its gradient is `excess`, by which the entropy is above its target."""
+    return log_temperature * excess, ()
 
 
 def atoms(hypers: Any, *, config: Any) -> Array | None:

@@ -15,13 +15,15 @@ from jax import lax
 from rlgen.core import Algorithm, Array, Key, PolicyFn, Tree
 
 
-def adam(learning_rate: Array | float, *, max_grad_norm: Array | float | None = None, eps: float = 1e-8) -> Any:
+def adam(
+    learning_rate: Array | float, *, max_grad_norm: Array | float | None = None, b1: float = 0.9, eps: float = 1e-8
+) -> Any:
     """Adam (arXiv:1412.6980) behind an optional clip of the gradient's global norm.
 
     Its moments are one vector, whatever the shape of the parameters: small networks have many small leaves, and a
     program for each of them would take longer than the arithmetic.
     """
-    step = optax.adam(learning_rate, eps=eps)
+    step = optax.adam(learning_rate, b1=b1, eps=eps)
     if max_grad_norm is not None:
         # optax says float and takes tracers.
         step = optax.chain(optax.clip_by_global_norm(max_grad_norm), step)  # pyright: ignore[reportArgumentType]

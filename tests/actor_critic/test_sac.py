@@ -109,9 +109,9 @@ def test_temperature_falls_when_entropy_is_above_its_target_and_stays_when_it_is
         above = float(nats) > -2.0 * share
         assert above == (share > 0)
         close(change, 0.0 if temperature == "fixed" else -0.01 if above else 0.01)
-        assert sac.temperature(learner, hypers, config=network.config) == pytest.approx(0.3)
-    discrete = begun(Discrete(4))[0]
-    close(sac.target_entropy(HYPERS._replace(entropy_share=0.98), spec=discrete.spec), 0.98 * np.log(4))
+        assert control.temperature(learner.log_temperature, hypers, kind=temperature) == pytest.approx(0.3)
+    close(control.target_entropy(0.98, Discrete(4)), 0.98 * np.log(4))
+    close(control.target_entropy(0.5, BOX), -1.0)
 
 
 def test_actor_waits_for_its_turn_and_targets_follow_every_step():

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from rlgen.actor_critic import ddpg, dpg, sac
+from rlgen.actor_critic import crossq, ddpg, dpg, sac
 from rlgen.envs import lander, lqr
 from rlgen.experiments.experiment import Experiment, Target
 from rlgen.experiments.rows.common import CARTPOLE_LIMIT, SOLVED_LANDING, ZOO, gymnax_task, own
@@ -154,6 +154,19 @@ SOFT = (
     ),
 )
 
+CROSSED = (
+    Experiment(
+        name="actor_critic/crossq/Pendulum-v1",
+        algorithm=crossq,
+        task=_PENDULUM,
+        config=crossq.Config(**_SIZES, critic_sizes=(256, 256), renorm_warm_up=5_000),
+        hypers=crossq.Hypers(),
+        steps=20_000,
+        target=_SWUNG,
+        tiny={**_TINY, "critic_sizes": (8,), "actor_period": 2, "renorm_warm_up": 2},
+    ),
+)
+
 LINEAR = tuple(
     Experiment(
         name=f"actor_critic/dpg/LinearQuadratic{suffix}",
@@ -174,5 +187,6 @@ LINEAR = tuple(
 ROWS = (
     *DETERMINISTIC,
     *SOFT,
+    *CROSSED,
     *LINEAR,
 )
