@@ -163,7 +163,7 @@ CROSSED = (
         hypers=crossq.Hypers(),
         steps=20_000,
         target=_SWUNG,
-        tiny={**_TINY, "critic_sizes": (8,), "actor_period": 2, "renorm_warm_up": 2},
+        tiny={**_TINY, "critic_sizes": (8,), "actor_period": 2, "renorm_warm_up": 2, "batch_size": 16},
     ),
 )
 
