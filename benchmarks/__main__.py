@@ -36,16 +36,16 @@ def _learning(only: str = "*", out: Path | None = None, seeds: int | None = None
 
 
 @app.command(name="speed")
-def _speed(checkout: Path, python: Path, repeats: int = 3, only: str = "*") -> None:
-    """Time rlgen beside purejaxrl, in turn.
+def _speed(peers: Path = Path(".peers"), checkout: Path | None = None, repeats: int = 3, only: str = "*") -> None:
+    """Time rlgen beside its peers, in turn.
 
     Args:
-        checkout: a checkout of purejaxrl.
-        python: the Python that has what purejaxrl needs.
+        peers: folder of the environments that `scripts/peers` makes.
+        checkout: of purejaxrl, which is on no registry; its rows are left out without it.
         repeats: alternating runs of each side.
         only: pattern of row names.
     """
-    speed.run(checkout, python, repeats, only)
+    speed.run(peers, checkout, repeats, only)
 
 
 @app.command(name="replay")
@@ -91,13 +91,17 @@ def _walks(repeats: int = 3) -> None:
 
 
 @app.command(name="lander")
-def _lander(episodes: int = 1_000) -> None:
-    """Compare LunarLander with the Box2D original.
+def _lander(episodes: int = 1_000, run: Path | None = None) -> None:
+    """Compare LunarLander with the Box2D original, under a heuristic or under what was trained.
 
     Args:
-        episodes: in each.
+        episodes: in each, and of each seed.
+        run: folder of a run that was trained in ours; the heuristic if left out.
     """
-    lander.run(episodes)
+    if run is None:
+        lander.run(episodes)
+    else:
+        lander.transfer(run, episodes)
 
 
 @app.command(name="judges")

@@ -18,14 +18,16 @@ class Row:
         name: of the row, and of its file.
         experiment: of the catalogue.
         options: for `benchmarks.worker`.
-        peer: for the peer's script.
+        peer: its name.
+        arguments: of the peer's script.
         work: what both sides do.
     """
 
     name: str
     experiment: str
     options: dict[str, Any]
-    peer: tuple[str, dict[str, Any]]
+    peer: str
+    arguments: tuple[str, ...]
     work: str
 
 
@@ -50,17 +52,97 @@ def _row(algorithm: str, experiment: str, work: str, seeds: int, steps: int, **p
         steps: of each seed.
         **peer: further settings of purejaxrl.
     """
-    task = experiment.split("/")[-1].split("-")[0].lower()
     return Row(
-        name=f"{algorithm}_{task}_{seeds}_seed{'s' if seeds > 1 else ''}",
+        name=f"{algorithm}_{_task(experiment)}_{_many(seeds)}",
         experiment=experiment,
         options={"seeds": seeds, "steps": steps},
-        peer=(algorithm, {"seeds": seeds, "TOTAL_TIMESTEPS": steps, **peer}),
-        work=f"{work}, {steps:,} steps a seed, {seeds} seed{'s' if seeds > 1 else ''}",
+        peer="purejaxrl",
+        arguments=(algorithm, json.dumps({"seeds": seeds, "TOTAL_TIMESTEPS": steps, **peer})),
+        work=f"{work}, {steps:,} steps a seed, {_many(seeds, ' ')}",
     )
 
 
+def _rejax(experiment: str, work: str, seeds: int, steps: int, ours: dict[str, Any], theirs: dict[str, Any]) -> Row:
+    """A row at settings that both sides are given.
+
+    Args:
+        experiment: of the catalogue.
+        work: what both sides do.
+        seeds: of both.
+        steps: of each seed.
+        ours: options for `benchmarks.worker`.
+        theirs: fields of rejax's algorithm.
+    """
+    algorithm = work.split()[0].lower()
+    settings = {"seeds": seeds, "env": experiment.split("/")[-1], "total_timesteps": steps, **theirs}
+    return Row(
+        name=f"rejax_{algorithm}_{_task(experiment)}_{_many(seeds)}",
+        experiment=experiment,
+        options={"seeds": seeds, "steps": steps, **ours},
+        peer="rejax",
+        arguments=(algorithm, json.dumps(settings)),
+        work=f"{work}, {steps:,} steps a seed, {_many(seeds, ' ')}",
+    )
+
+
+def _flow(task: str, loop: str, steps: int) -> Row:
+    """A row at flowjax's own defaults: eight affine couplings, whose networks have one layer of 50 units."""
+    config = {"architecture": "realnvp", "num_layers": 4, "hidden_sizes": (50,), "batch_size": 100}
+    return Row(
+        name=f"flowjax_{loop}_{task}",
+        experiment=f"generative/flow/{task}",
+        options={"steps": steps, "config": config, "hypers": {"learning_rate": 5e-4, "learning_rate_end": 5e-4}},
+        peer="flowjax",
+        arguments=(json.dumps({"task": task, "loop": loop, "steps": steps}),),
+        work=f"Flow on {task}, 8 affine couplings of 50 units, batches of 100, {steps:,} points, beside its {loop}",
+    )
+
+
+def _task(experiment: str) -> str:
+    """Names the task of an experiment in short."""
+    return experiment.split("/")[-1].split("-")[0].lower()
+
+
+def _many(seeds: int, between: str = "_") -> str:
+    """Writes a number of seeds."""
+    return f"{seeds}{between}seed{'s'[: seeds > 1]}"
+
+
 _MINATAR = {"ENV_NAME": "Breakout-MinAtar", "NUM_ENVS": 64, "NUM_MINIBATCHES": 8, "LR": 5e-3, "ACTIVATION": "relu"}
+
+_SMALL = (64, 64)
+_SAC = "SAC Pendulum-v1, one environment, one gradient step of batch 256 a step, ring of 100 000, 64-64 ReLU"
+_SAC_OURS = {"config": {"capacity": 100_000, "warm_up": 5_000, "hidden_sizes": _SMALL}}
+_SAC_THEIRS = {
+    "num_envs": 1,
+    "buffer_size": 100_000,
+    "fill_buffer": 5_000,
+    "batch_size": 256,
+    "agent_kwargs": {"hidden_layer_sizes": _SMALL, "activation": "relu"},
+}
+_TD3 = "TD3 Pendulum-v1, one environment, one gradient step of batch 256 a step, ring of 100 000, 64-64 ReLU"
+_REJAX_DQN = (
+    "DQN CartPole-v1, one environment, one gradient step of batch 100 a step, ring of 50 000, 64-64 ReLU, learning from"
+    " step 1 000 on"
+)
+_DQN_OURS = {
+    "config": {
+        "num_envs": 1,
+        "batch_size": 100,
+        "capacity": 50_000,
+        "warm_up": 1_000,
+        "target_period": 200,
+        "hidden_sizes": _SMALL,
+    }
+}
+_DQN_THEIRS = {
+    "num_envs": 1,
+    "buffer_size": 50_000,
+    "fill_buffer": 1_000,
+    "batch_size": 100,
+    "target_update_freq": 200,
+    "agent_kwargs": {"hidden_layer_sizes": _SMALL, "activation": "relu"},
+}
 
 ROWS = (
     _row("ppo", "policy/ppo/CartPole-v1", _PPO, 1, 500_000),
@@ -68,28 +150,39 @@ ROWS = (
     _row("ppo", "policy/ppo/Breakout-MinAtar", _PIXELS, 4, 1_000_000, **_MINATAR),
     _row("dqn", "value/dqn/CartPole-v1", _DQN, 1, 200_000),
     _row("dqn", "value/dqn/CartPole-v1", _DQN, 16, 100_000),
+    *(
+        row
+        for seeds in (1, 16)
+        for row in (
+            _rejax("actor_critic/sac/Pendulum-v1", _SAC, seeds, 20_000, _SAC_OURS, _SAC_THEIRS),
+            _rejax("actor_critic/ddpg/Pendulum-v1-td3", _TD3, seeds, 20_000, _SAC_OURS, _SAC_THEIRS),
+            _rejax("value/dqn/CartPole-v1", _REJAX_DQN, seeds, 20_000, _DQN_OURS, _DQN_THEIRS),
+        )
+    ),
+    *(_flow(task, loop, 1_000_000) for task in ("moons", "circles") for loop in ("scan", "fit")),
 )
 
 
-def run(checkout: Path, python: Path, repeats: int, only: str) -> None:
-    """Times every row against purejaxrl and saves the medians.
+def run(peers: Path, checkout: Path | None, repeats: int, only: str) -> None:
+    """Times rows against their peers and saves the medians.
 
     Args:
-        checkout: a checkout of purejaxrl.
-        python: the Python that runs it.
+        peers: folder of the environments that `scripts/peers` makes.
+        checkout: of purejaxrl, without which its rows are left out.
         repeats: alternating runs of each side.
         only: pattern of row names.
     """
-    script = str(Path(__file__).parent / "peers" / "purejaxrl.py")
     cores = str(measure.machine()["cores"])
     for row in ROWS:
-        if not fnmatch.fnmatch(row.name, only):
+        if not fnmatch.fnmatch(row.name, only) or (row.peer == "purejaxrl" and checkout is None):
             continue
-        peer, options = row.peer
+        script = str(Path(__file__).parent / "peers" / f"{row.peer}.py")
+        source = (str(checkout),) if row.peer == "purejaxrl" else ()
         ours = [sys.executable, "-m", "benchmarks.worker", row.experiment, json.dumps(row.options)]
-        theirs = [str(python), script, str(checkout), peer, json.dumps(options)]
-        said = measure.alternate({"rlgen": (ours, {"JAX_NUM_CPU_DEVICES": cores}), "purejaxrl": (theirs, {})}, repeats)
+        theirs = [str(peers / row.peer / "bin" / "python"), script, *source, *row.arguments]
+        said = measure.alternate({"rlgen": (ours, {"JAX_NUM_CPU_DEVICES": cores}), row.peer: (theirs, {})}, repeats)
         sides = {name: measure.summarise(runs) for name, runs in said.items()}
-        ratio = sides["rlgen"]["steps_per_second"] / sides["purejaxrl"]["steps_per_second"]
-        content = {"name": row.name, "work": row.work, "ratio": ratio, **sides, "machine": measure.machine()}
-        print(f"{measure.save('speed', row.name, content)}: {ratio:.2f} times purejaxrl")
+        ratio = sides["rlgen"]["steps_per_second"] / sides[row.peer]["steps_per_second"]
+        content = {"name": row.name, "work": row.work, "peer": row.peer, "ratio": ratio, **sides}
+        path = measure.save("speed", row.name, {**content, "machine": measure.machine()})
+        print(f"{path}: {ratio:.2f} times {row.peer}")

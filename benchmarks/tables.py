@@ -10,8 +10,8 @@ _HEAD = """# Benchmarks
 
 This page is written by `python -m benchmarks tables` from `benchmarks/results/`.
 
-Commands: `python -m benchmarks learning [--only GLOB]`, `python -m benchmarks speed --checkout DIR --python PYTHON`,
-`python -m benchmarks replay`, `python -m benchmarks planning`, `python -m benchmarks learners --python PYTHON`,
+Commands: `python -m benchmarks learning [--only GLOB]`, `python -m benchmarks speed [--checkout DIR]` after
+`scripts/peers NAME`, `python -m benchmarks replay`, `python -m benchmarks planning`, `python -m benchmarks learners --python PYTHON`,
 `python -m benchmarks walks`, `python -m benchmarks lander`, `python -m benchmarks ablation`,
 `python -m benchmarks variance`, `python -m benchmarks overestimation`, `python -m benchmarks tables`.
 """
@@ -65,22 +65,24 @@ def speed() -> str:
     parts, rows = ["## Speed\n"], []
     results = _load("speed")
     for result in (result for result in results if "rlgen" in result):
-        ours, peer = result["rlgen"], result["purejaxrl"]
+        name = result.get("peer", "purejaxrl")
+        ours, peer = result["rlgen"], result[name]
         rows.append(
             [
                 result["work"].split(",")[0] + f" ({result['name']})",
+                name,
                 f"{ours['steps_per_second']:,.0f}",
                 f"{peer['steps_per_second']:,.0f}",
                 f"**{result['ratio']:.2f}**",
                 f"{ours['lower_seconds'] + ours['compile_seconds']:.1f} / "
                 f"{peer['lower_seconds'] + peer['compile_seconds']:.1f}",
                 f"{ours['peak_rss_mb']:.0f} / {peer['peak_rss_mb']:.0f}",
-                f"{ours['final_return']:.0f} / {peer['final_return']:.0f}",
+                f"{ours['final_return']:.3g} / {peer['final_return']:.3g}",
             ]
         )
-    head = ["work", "rlgen steps/s", "purejaxrl steps/s", "ratio", "compile s", "peak MB", "return at the end"]
+    head = ["work", "peer", "rlgen steps/s", "peer's steps/s", "ratio", "compile s", "peak MB", "return at the end"]
     parts += [
-        "Medians of alternating runs in processes of their own; pairs are rlgen / purejaxrl.\n",
+        "Medians of alternating runs in processes of their own; pairs are rlgen / peer.\n",
         _table(head, rows),
     ]
     parts += [_planning(result) for result in results if "sparse" in result]
