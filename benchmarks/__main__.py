@@ -14,6 +14,7 @@ from benchmarks import (
     overestimation,
     planning,
     replay,
+    scale,
     speed,
     tables,
     variance,
@@ -46,6 +47,16 @@ def _speed(peers: Path = Path(".peers"), checkout: Path | None = None, repeats: 
         only: pattern of row names.
     """
     speed.run(peers, checkout, repeats, only)
+
+
+@app.command(name="scale")
+def _scale(only: str = "*") -> None:
+    """Measure how speed, compilation and memory grow with seeds and environments.
+
+    Args:
+        only: pattern of experiment names.
+    """
+    scale.run(only)
 
 
 @app.command(name="replay")
@@ -144,7 +155,14 @@ def _overestimation(seeds: int = 16) -> None:
 @app.command(name="tables")
 def _tables() -> None:
     """Write benchmarks/README.md and its figures from the results that are kept."""
-    for path in [*figures.write(), *ablation.draw(), variance.draw(), *overestimation.draw(), tables.write()]:
+    for path in [
+        *figures.write(),
+        *ablation.draw(),
+        variance.draw(),
+        *overestimation.draw(),
+        *scale.draw(),
+        tables.write(),
+    ]:
         print(path)
 
 

@@ -179,7 +179,7 @@ def run(peers: Path, checkout: Path | None, repeats: int, only: str) -> None:
         script = str(Path(__file__).parent / "peers" / f"{row.peer}.py")
         source = (str(checkout),) if row.peer == "purejaxrl" else ()
         ours = [sys.executable, "-m", "benchmarks.worker", row.experiment, json.dumps(row.options)]
-        theirs = [str(peers / row.peer / "bin" / "python"), script, *source, *row.arguments]
+        theirs = [str(peers / row.peer / "bin" / "python"), "-P", script, *source, *row.arguments]
         said = measure.alternate({"rlgen": (ours, {"JAX_NUM_CPU_DEVICES": cores}), row.peer: (theirs, {})}, repeats)
         sides = {name: measure.summarise(runs) for name, runs in said.items()}
         ratio = sides["rlgen"]["steps_per_second"] / sides[row.peer]["steps_per_second"]

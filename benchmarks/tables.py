@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks import ablation, figures, measure, overestimation, variance
+from benchmarks import ablation, figures, measure, overestimation, scale, variance
 
 _HEAD = """# Benchmarks
 
@@ -12,8 +12,9 @@ This page is written by `python -m benchmarks tables` from `benchmarks/results/`
 
 Commands: `python -m benchmarks learning [--only GLOB]`, `python -m benchmarks speed [--checkout DIR]` after
 `scripts/peers NAME`, `python -m benchmarks replay`, `python -m benchmarks planning`, `python -m benchmarks learners
---python PYTHON`, `python -m benchmarks walks`, `python -m benchmarks lander`, `python -m benchmarks ablation`,
-`python -m benchmarks variance`, `python -m benchmarks overestimation`, `python -m benchmarks tables`.
+--python PYTHON`, `python -m benchmarks walks`, `python -m benchmarks scale`, `python -m benchmarks lander`, `python
+-m benchmarks ablation`, `python -m benchmarks variance`, `python -m benchmarks overestimation`, `python -m benchmarks
+tables`.
 """
 
 
@@ -168,7 +169,7 @@ def pictures() -> str:
     """The pictures that hold several results."""
     titles = {name: title for name, (title, *_) in figures.TOGETHER.items()}
     titles |= {"bandit-study": figures.STUDY_TITLE, variance.FIGURE: variance.TITLE}
-    titles |= {overestimation.FIGURE: overestimation.TITLE}
+    titles |= {overestimation.FIGURE: overestimation.TITLE, scale.FIGURE: scale.TITLE}
     titles |= {study.figure: study.title for study in ablation.STUDIES}
     drawn = {name: title for name, title in titles.items() if (figures.FIGURES / f"{name}.png").exists()}
     return "## Pictures\n\n" + "\n".join(f"![{title}](figures/{name}.png)\n" for name, title in drawn.items())

@@ -41,6 +41,7 @@ def measure(row: Experiment, bound: Bound, seeds: int, devices: int) -> dict[str
     keys = sweep.place(sweep.keys(0, seeds), mesh)
     hypers = sweep.place(sweep.stack([bound.hypers], seeds), mesh)
     state = jax.block_until_ready(program.init(data, keys, hypers))
+    memory_held = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
     stop, tail = bound.num_updates, bound.num_updates - max(bound.num_updates // 50, 1)
 
     start = time.perf_counter()
@@ -63,6 +64,7 @@ def measure(row: Experiment, bound: Bound, seeds: int, devices: int) -> dict[str
         "steps_per_second": seeds * bound.num_updates * bound.steps_per_update / run_seconds,
         "final_return": float(np.median(returns)),
         "final_returns": returns.ravel().tolist(),
+        "state_bytes": memory_held,
         "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         "temporary_mb": memory.temp_size_in_bytes / 2**20 if memory else None,
         "jax": jax.__version__,
