@@ -8,6 +8,7 @@ devices; the first row of an algorithm also compiles the same run alone, without
 not compiled, so that the cost grows with the number of rows and not with that of laws.
 """
 
+import dataclasses
 import functools
 import inspect
 import re
@@ -35,7 +36,14 @@ def program(row: experiment.Experiment) -> Any:
     return row.algorithm, experiment.shrink(row).config, type(row.task), kinds
 
 
-PROGRAMS = list({program(row): row for row in reversed(catalogue.EXPERIMENTS.values())}.values())
+def rank(row: experiment.Experiment) -> tuple[int, int]:
+    """Small examples go first, and among these what differs most from the algorithm at its defaults."""
+    spaces = [np.zeros(space.shape).size for space in jax.tree.leaves(tuple(row.task.spec.__dict__.values()))]
+    switches = [field for field in dataclasses.fields(row.config) if isinstance(field.default, bool | str)]
+    return sum(spaces), -sum(getattr(row.config, field.name) != field.default for field in switches)
+
+
+PROGRAMS = sorted({program(row): row for row in reversed(catalogue.EXPERIMENTS.values())}.values(), key=rank)
 FIRST = list({row.algorithm: row for row in reversed(PROGRAMS)}.values())
 # The first row of every algorithm comes first, so that all tests number the rows alike and share what is compiled.
 ROWS = (*FIRST, *(row for row in PROGRAMS if row not in FIRST))
