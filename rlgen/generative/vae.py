@@ -1,14 +1,23 @@
-"""Variational autoencoders with a Bernoulli decoder, arXiv:1312.6114.
+"""Variational autoencoders, arXiv:1312.6114, and their importance-weighted bound, arXiv:1509.00519.
 
-Pixels are read as probabilities and drawn anew each time that an image is seen, as in arXiv:1509.00519; the held-out
-set is drawn once.  The paper's soft-plus hidden units are ReLUs here and its AdaGrad is Adam.
+A weight on the divergence is the `β` of Higgins et al., "beta-VAE: Learning Basic Visual Concepts with a Constrained
+Variational Framework" (ICLR 2017); under several samples it weighs the divergence within each of them.  Pixels are
 
-Shape legend: `K` minibatches an update, `M` examples in a minibatch, `H W C` image, `Z` latent size.
+* coins: read as probabilities and drawn anew each time that an image is seen, as in arXiv:1509.00519, but for the
+  held-out set, which is drawn once;
+* or normal around what the decoder says: spread over [0, 1) by dequantisation, so that the bound is one of the 8-bit
+  image's own probability.  All pixels share a standard deviation, which is learned (arXiv:2006.13202) or fixed.
+
+The paper's soft-plus hidden units are ReLUs here and its AdaGrad is Adam.
+
+Shape legend: `K` minibatches an update, `M` examples in a minibatch, `H W C` image, `Z` latent size, `S` samples of a
+latent, `N` images, `L` stations of a walk.
 """
 
 import dataclasses
 import functools
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -17,9 +26,12 @@ import jax.numpy as jnp
 from jax import lax
 
 from rlgen.core import Algorithm, Array, Key, Policy, Spec, Tree
-from rlgen.parts import distributions, networks, optim
+from rlgen.parts import checks, coders, distributions, flow_modules, networks, optim
 
 PLAYER = "vae"
+LIKELIHOODS = ("bernoulli", "gaussian")
+SCALES = ("learned", "fixed")
+NUM_LEVELS = 256  # of a pixel
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +44,11 @@ class Config:
         latent_size: `Z`.
         network: `"dense"` or `"convolutional"`.
         hidden_sizes: widths of the dense encoder, mirrored by the decoder; or filters of the strided convolutions.
+        dense_sizes: widths of dense layers between convolutions and latents, mirrored likewise.
+        likelihood: of a pixel, `"bernoulli"` or `"gaussian"`.
+        scale: whether the standard deviation of a Gaussian pixel is `"learned"` or `"fixed"`.
+        num_samples: `S` of the bound that is trained; 1 is the evidence lower bound, its divergence in closed form.
+        score_samples: `S` of the bound that is the score, likewise.
     """
 
     batch_size: int = 128
@@ -39,10 +56,20 @@ class Config:
     latent_size: int = 20
     network: str = "dense"
     hidden_sizes: tuple[int, ...] = (500,)
+    dense_sizes: tuple[int, ...] = ()
+    likelihood: str = "bernoulli"
+    scale: str = "learned"
+    num_samples: int = 1
+    score_samples: int = 1
 
     def __post_init__(self):
-        if self.network not in ("dense", "convolutional"):
-            raise ValueError(f"config.network={self.network!r} is neither 'dense' nor 'convolutional'")
+        coders.check(self)
+        checks.one_of(self, likelihood=LIKELIHOODS, scale=SCALES)
+
+    @property
+    def idle(self) -> dict[str, str]:
+        """Hyperparameters that a switch leaves without effect, and which switch."""
+        return {} if self.likelihood == "gaussian" else {"pixel_scale": f"config.likelihood={self.likelihood!r}"}
 
 
 class Hypers(NamedTuple):
@@ -50,58 +77,15 @@ class Hypers(NamedTuple):
 
     learning_rate: float = 1e-3
     beta: float = 1.0  # weight of the divergence; 1 is the evidence lower bound
+    pixel_scale: float = 0.1  # standard deviation of a Gaussian pixel, at first or for ever; pixels lie in [0, 1)
 
 
 class Metrics(NamedTuple):
-    """Nats an image, means over an update's minibatches."""
+    """Nats an image, means over an update's minibatches and over samples."""
 
     loss: Array
     reconstruction: Array  # −log p(x | z)
-    divergence: Array  # KL(q(z | x) ‖ p(z))
-
-
-class Encoder(nn.Module):
-    """`q(z | x)` as mean and log standard deviation."""
-
-    config: Config
-
-    @nn.compact
-    def __call__(self, image: Array) -> tuple[Array, Array]:
-        """Maps `[M, H, W, C]` to a pair of `[M, Z]`."""
-        hidden = image
-        if self.config.network == "convolutional":
-            for size in self.config.hidden_sizes:
-                hidden = nn.relu(networks.Conv(size, stride=2, padding=1)(hidden))
-        hidden = hidden.reshape(hidden.shape[0], -1)
-        if self.config.network == "dense":
-            for size in self.config.hidden_sizes:
-                hidden = nn.relu(nn.Dense(size)(hidden))
-        mean, log_std = jnp.split(nn.Dense(2 * self.config.latent_size)(hidden), 2, axis=-1)
-        return mean, log_std
-
-
-class Decoder(nn.Module):
-    """`p(x | z)` as logits: the encoder's layers in reverse, where a stride becomes a doubling of the pixels."""
-
-    config: Config
-    image_shape: tuple[int, ...]
-
-    @nn.compact
-    def __call__(self, latent: Array) -> Array:
-        """Maps `[M, Z]` to `[M, H, W, C]`."""
-        sizes = self.config.hidden_sizes[::-1]
-        if self.config.network == "dense":
-            hidden = latent
-            for size in sizes:
-                hidden = nn.relu(nn.Dense(size)(hidden))
-            return nn.Dense(math.prod(self.image_shape))(hidden).reshape(-1, *self.image_shape)
-        height, width, channels = self.image_shape
-        rows, columns = (-(-length // 2 ** len(sizes)) for length in (height, width))
-        hidden = nn.Dense(rows * columns * sizes[0])(latent).reshape(-1, rows, columns, sizes[0])
-        for size in (*sizes[1:], channels):
-            doubled = nn.relu(hidden).repeat(2, axis=1).repeat(2, axis=2)
-            hidden = networks.Conv(size, padding=1)(doubled)
-        return hidden[:, :height, :width]
+    divergence: Array  # KL(q(z | x) ‖ p(z)), of several samples their estimate of it
 
 
 class VAE(nn.Module):
@@ -112,19 +96,51 @@ class VAE(nn.Module):
 
     def setup(self):
         """Builds both networks."""
-        self.encoder, self.decoder = Encoder(self.config), Decoder(self.config, self.image_shape)
+        config = self.config
+        kind, sizes, dense_sizes = config.network, config.hidden_sizes, config.dense_sizes
+        self.encoder = coders.Encoder(kind, sizes, 2 * config.latent_size, dense_sizes)
+        self.decoder = coders.Decoder(kind, sizes, self.image_shape, dense_sizes)
+        if config.likelihood == "gaussian":
+            self.log_scale = self.param("log_scale", nn.initializers.zeros, ())
+
+    def posterior(self, image: Array) -> tuple[Array, Array]:
+        """Gives mean and log standard deviation of `q(z | x)`, each `[M, Z]`, of prepared images `[M, H, W, C]`."""
+        mean, log_std = jnp.split(self.encoder(image), 2, axis=-1)
+        return mean, log_std
+
+    def reconstruction(self, latent: Array, image: Array) -> Array:
+        """Gives `−log p(x | z)` `[M]` of prepared images `[M, H, W, C]` under latents `[M, Z]`, in nats an image."""
+        output, num_axes = self.decoder(latent), len(self.image_shape)
+        if self.config.likelihood == "bernoulli":
+            return jnp.negative(distributions.bernoulli(output, num_axes).log_prob(image))
+        density = distributions.normal(output, self.pixel_log_scale(), num_axes).log_prob(image)
+        return jnp.negative(density) + math.prod(self.image_shape) * math.log(NUM_LEVELS)
+
+    def pixel_log_scale(self) -> Array:
+        """Gives the log standard deviation of a Gaussian pixel, scalar."""
+        return self.log_scale if self.config.scale == "learned" else lax.stop_gradient(self.log_scale)
 
     def __call__(self, key: Key, image: Array) -> tuple[Array, Array]:
-        """Gives reconstruction error and divergence of binary images `[M, H, W, C]`, each `[M]` in nats."""
-        mean, log_std = self.encoder(image)
+        """Gives reconstruction error and divergence of prepared images `[M, H, W, C]`, each `[M]` in nats."""
+        mean, log_std = self.posterior(image)
         latent = mean + jnp.exp(log_std) * jax.random.normal(key, mean.shape)
-        likelihood = distributions.bernoulli(self.decoder(latent), num_event_axes=len(self.image_shape))
         divergence = 0.5 * (jnp.square(mean) + jnp.exp(2 * log_std) - 1 - 2 * log_std).sum(-1)
-        return jnp.negative(likelihood.log_prob(image)), divergence
+        return self.reconstruction(latent, image), divergence
+
+    def sample(self, key: Key, image: Array, num_samples: int) -> tuple[Array, Array]:
+        """Gives `−log p(x | z)` and `log q(z | x) − log p(z)` of samples of the latent, each `[S, M]` in nats."""
+        mean, log_std = self.posterior(image)
+        noise = jax.random.normal(key, (num_samples, *mean.shape))
+        latent = mean + jnp.exp(log_std) * noise
+        divergence = (0.5 * (jnp.square(latent) - jnp.square(noise)) - log_std).sum(-1)
+        images = jnp.broadcast_to(image, (num_samples, *image.shape)).reshape(-1, *self.image_shape)
+        error = self.reconstruction(latent.reshape(-1, self.config.latent_size), images)
+        return error.reshape(num_samples, -1), divergence
 
     def decode(self, latent: Array) -> Array:
-        """Gives the probability of each pixel, `[M, H, W, C]`, from latents `[M, Z]`."""
-        return nn.sigmoid(self.decoder(latent))
+        """Gives the mean of each pixel, `[M, H, W, C]`, from latents `[M, Z]`; of coins it is their probability."""
+        output = self.decoder(latent)
+        return nn.sigmoid(output) if self.config.likelihood == "bernoulli" else output
 
 
 def optimiser(hypers: Hypers) -> Any:
@@ -137,14 +153,36 @@ def binarise(key: Key, image: Array) -> Array:
     return jax.random.bernoulli(key, image.astype(jnp.float32) / 255).astype(jnp.float32)
 
 
+def prepare(key: Key, image: Array, likelihood: str) -> Array:
+    """Turns uint8 images `[*N]` into what a likelihood is of: coins, or numbers in [0, 1).  The key is consumed."""
+    return binarise(key, image) if likelihood == "bernoulli" else flow_modules.dequantise(key, image, NUM_LEVELS)
+
+
+def importance_weighted(cost: Array) -> Array:
+    """Bounds `−log p(x)` from above by samples: `−log ¹/ₛ ∑ exp(−cost)`.
+
+    Args:
+        cost: `−log p(x, z) + log q(z | x)` of each sample, `[S, *N]`.
+
+    Returns:
+        `[*N]`, which falls on average as `S` grows.
+    """
+    return math.log(len(cost)) - jax.nn.logsumexp(-cost, axis=0)
+
+
 def loss(own: Tree, params: Tree, key: Key, batch: Array, hypers: Hypers, *, network: VAE) -> tuple[Array, Metrics]:
-    """Negative evidence lower bound of uint8 images `[M, H, W, C]`, mean in nats.  The key is consumed."""
+    """Negative lower bound of uint8 images `[M, H, W, C]`, mean in nats.  The key is consumed."""
     del params
+    config = network.config
     pixel_key, latent_key = jax.random.split(key)
-    terms = networks.apply(network, own, latent_key, binarise(pixel_key, batch))
-    reconstruction, divergence = (term.mean() for term in terms)
-    total = reconstruction + hypers.beta * divergence
-    return total, Metrics(total, reconstruction, divergence)
+    image = prepare(pixel_key, batch, config.likelihood)
+    if config.num_samples == 1:
+        reconstruction, divergence = (term.mean() for term in networks.apply(network, own, latent_key, image))
+        total = reconstruction + hypers.beta * divergence
+        return total, Metrics(total, reconstruction, divergence)
+    reconstruction, divergence = networks.apply(network, own, latent_key, image, config.num_samples, method="sample")
+    total = importance_weighted(reconstruction + hypers.beta * divergence).mean()
+    return total, Metrics(total, reconstruction.mean(), divergence.mean())
 
 
 def learn(key: Key, game: optim.Game, minibatch: Array, hypers: Hypers, *, network: VAE) -> tuple[optim.Game, Metrics]:
@@ -159,44 +197,58 @@ def player(network: VAE) -> optim.Player:
 
 def init(key: Key, hypers: Hypers, *, network: VAE) -> dict[str, Tree]:
     """Makes the parameters.  The key is consumed."""
-    del hypers
     params_key, latent_key = jax.random.split(key)
-    return {PLAYER: network.init(params_key, latent_key, jnp.zeros((1, *network.image_shape)))}
+    params = network.init(params_key, latent_key, jnp.zeros((1, *network.image_shape)))
+    if network.config.likelihood == "gaussian":
+        log_scale = jnp.log(jnp.asarray(hypers.pixel_scale, jnp.float32))
+        params = {"params": {**params["params"], "log_scale": log_scale}}
+    return {PLAYER: params}
 
 
 def score(key: Key, game: optim.Game, images: Array, hypers: Hypers, *, network: VAE, chunk: int = 500) -> Array:
-    """Negative evidence lower bound of held-out images, whatever `beta` was trained with.
+    """Negative lower bound of held-out images, whatever `beta` was trained with.
 
     Args:
-        key: consumed; it also draws the binary images.
+        key: consumed; it also prepares the images.
         game: the state.
-        images: `[D, H, W, C]` uint8.
+        images: `[N, H, W, C]` uint8.
         hypers: unused; part of every score.
-        network: the model.
-        chunk: images at a time.
+        network: the model; its `score_samples` say which bound.
+        chunk: images times samples at a time.
 
     Returns:
         Mean nats an image, scalar.
     """
     del hypers
+    num_samples = network.config.score_samples
     pixel_key, latent_key = jax.random.split(key)
-    binary = binarise(pixel_key, images)
+    prepared = prepare(pixel_key, images, network.config.likelihood)
 
     def nats(inputs):
         key, image = inputs
-        reconstruction, divergence = networks.apply(network, game.params[PLAYER], key, image[None])
-        return (reconstruction + divergence)[0]
+        if num_samples == 1:
+            reconstruction, divergence = networks.apply(network, game.params[PLAYER], key, image[None])
+            return (reconstruction + divergence)[0]
+        terms = networks.apply(network, game.params[PLAYER], key, image[None], num_samples, method="sample")
+        reconstruction, divergence = terms
+        return importance_weighted(reconstruction + divergence)[0]
 
-    return lax.map(nats, (jax.random.split(latent_key, len(images)), binary), batch_size=chunk).mean()
+    keys = jax.random.split(latent_key, len(images))
+    return lax.map(nats, (keys, prepared), batch_size=max(chunk // num_samples, 1)).mean()
 
 
 def act(key: Key, inputs: Array, memory: tuple[()], *, params: Tree, network: VAE, explore: bool):
-    """Draws images for inputs `[*N, 0]`: binary while exploring, else pixel probabilities.  The key is consumed."""
+    """Draws images for inputs `[*N, 0]`: pixels while exploring, else their means.  The key is consumed."""
     latent_key, pixel_key = jax.random.split(key)
     batch_shape = inputs.shape[:-1]
     latent = jax.random.normal(latent_key, (math.prod(batch_shape), network.config.latent_size))
     image = networks.apply(network, params, latent, method="decode").reshape(*batch_shape, *network.image_shape)
-    return (jax.random.bernoulli(pixel_key, image).astype(jnp.float32) if explore else image), {}, memory
+    if not explore:
+        return image, {}, memory
+    if network.config.likelihood == "bernoulli":
+        return jax.random.bernoulli(pixel_key, image).astype(jnp.float32), {}, memory
+    scale = jnp.exp(networks.apply(network, params, method="pixel_log_scale"))
+    return image + scale * jax.random.normal(pixel_key, image.shape), {}, memory
 
 
 def policy(step: Array, state: optim.Game, hypers: Hypers, *, explore: bool, network: VAE) -> Policy:
@@ -227,6 +279,24 @@ def build(spec: Spec, config: Config) -> Algorithm:
     )
 
 
-def build_score(spec: Spec, config: Config):
+def build_score(spec: Spec, config: Config) -> Callable[..., Array]:
     """Binds `score` to a task."""
     return functools.partial(score, network=VAE(config, spec.action.shape))
+
+
+def encode(key: Key, game: optim.Game, images: Array, *, network: VAE) -> Array:
+    """Gives the means of latents `[N, Z]` of uint8 images `[N, H, W, C]`.  The key is consumed."""
+    prepared = prepare(key, images, network.config.likelihood)
+    return networks.apply(network, game.params[PLAYER], prepared, method="posterior")[0]
+
+
+def decode(game: optim.Game, latents: Array, *, network: VAE) -> Array:
+    """Gives the means of pixels `[*N, H, W, C]` from latents `[*N, Z]`."""
+    image = networks.apply(network, game.params[PLAYER], latents.reshape(-1, latents.shape[-1]), method="decode")
+    return image.reshape(*latents.shape[:-1], *network.image_shape)
+
+
+def build_coder(spec: Spec, config: Config) -> tuple[Callable[..., Array], Callable[..., Array]]:
+    """Binds `encode` and `decode` to a task."""
+    network = VAE(config, spec.action.shape)
+    return functools.partial(encode, network=network), functools.partial(decode, network=network)

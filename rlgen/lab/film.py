@@ -11,7 +11,7 @@ import functools
 import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,12 +21,12 @@ from PIL import Image
 
 from rlgen.core import Array, Key, Policy
 from rlgen.envs.adapter import Environment, TimeStep
-from rlgen.experiments.experiment import Experiment
 from rlgen.experiments.planes import PlaneTask
 from rlgen.experiments.tabular_tasks import BanditTask
-from rlgen.lab import drawings, maps, planes, sheets
+from rlgen.lab import drawings, maps, planes, walks
 from rlgen.lab.drawings import Episode
 from rlgen.lab.errors import UsageError
+from rlgen.lab.walks import Learned
 
 MAX_FRAMES = 300
 MAX_BYTES = 2_000_000
@@ -37,31 +37,12 @@ CHUNK = 100  # steps at a time: an episode is seldom as long as its limit
 LONGEST = 20_000  # milliseconds that a film lasts at most
 SHORTEST = 20  # milliseconds that a frame lasts at least: players slow down what is faster
 PAUSE = 1_000  # milliseconds on the last frame of an episode
-NUM_IMAGES = 64
 NUM_POINTS = 3_000  # of a plane
 _SHOWN = 2**31 - 2  # folded into a run's key: no update reaches it, and the score has another number
 
 
-class Learned(NamedTuple):
-    """What one lane came to.
-
-    Attributes:
-        experiment: the row, with its settings applied.
-        key: of the run.
-        step: updates done, int32 scalar.
-        state: of the algorithm, no lane axis.
-        hypers: numbers of the lane.
-    """
-
-    experiment: Experiment
-    key: Key
-    step: Array
-    state: Any
-    hypers: Any
-
-
 def show(learned: Learned, path: Path, *, label: str, num_episodes: int = 1) -> list[Path]:
-    """Makes the pictures of a trained lane: a film and, of values that lie in a plane, a map; or a sheet of samples.
+    """Makes the pictures of a trained lane: a film and, of values that lie in a plane, a map; or sheets of images.
 
     Args:
         learned: what it came to.
@@ -87,12 +68,10 @@ def show(learned: Learned, path: Path, *, label: str, num_episodes: int = 1) -> 
         planes.way(path, points(learned, task), title=title)
         return [path]
     if env is None:
-        path = path.with_suffix(".png")
-        sheets.image_grid(path, samples(learned), title=title)
-        return [path]
+        return walks.show(learned, jax.random.fold_in(learned.key, _SHOWN), path.with_suffix(".png"), title=title)
     path = path.with_suffix(".gif")
     key = jax.random.fold_in(learned.key, _SHOWN)
-    policy_of = functools.partial(_policy, experiment=learned.experiment, explore=getattr(task, "explore", False))
+    policy_of = functools.partial(walks.policy, experiment=learned.experiment, explore=getattr(task, "explore", False))
     film(path, env, record(key, policy_of, learned[2:], env, num_episodes))
     where = maps.plane(task)
     what = where and maps.learned(learned.experiment, learned.state, learned.hypers)
@@ -103,14 +82,6 @@ def show(learned: Learned, path: Path, *, label: str, num_episodes: int = 1) -> 
     return [path, values]
 
 
-def samples(learned: Learned, num: int = NUM_IMAGES) -> np.ndarray:
-    """Draws from a trained generator, `[N, *output]`."""
-    policy = _policy(learned[2:], experiment=learned.experiment, explore=False)
-    inputs = jnp.zeros((num, *learned.experiment.task.spec.observation.shape))
-    key = jax.random.fold_in(learned.key, _SHOWN)
-    return np.asarray(policy.apply(key, inputs, policy.memory((num,)))[0])
-
-
 def points(learned: Learned, task: PlaneTask, num: int = NUM_POINTS) -> dict[str, np.ndarray]:
     """Gives points of a plane by heading, `[N, 2]` each: data and samples, and of a flow the way there and back."""
     experiment, data = learned.experiment, task.held_out[:num]
@@ -119,13 +90,8 @@ def points(learned: Learned, task: PlaneTask, num: int = NUM_POINTS) -> dict[str
     if build_way is not None:
         latents, back = jax.jit(build_way(task.spec, experiment.config))(learned.state, data)
         stations |= {"to latents": latents, "and back": back}
-    return {heading: np.asarray(place) for heading, place in stations.items()} | {"samples": samples(learned, num)}
-
-
-def _policy(learned: tuple[Array, Any, Any], *, experiment: Experiment, explore: bool) -> Policy:
-    """Makes the policy of `(step, state, hypers)`."""
-    algorithm = experiment.algorithm.build(experiment.task.spec, experiment.config)
-    return algorithm.policy(*learned, explore=explore)
+    drawn = walks.samples(learned, jax.random.fold_in(learned.key, _SHOWN), num)
+    return {heading: np.asarray(place) for heading, place in stations.items()} | {"samples": drawn}
 
 
 def record(key: Key, policy_of: Callable[[Any], Policy], learned: Any, env: Environment, num: int) -> list[Episode]:

@@ -15,7 +15,7 @@ from rlgen.envs import adapter, frames, grid, memory
 from rlgen.experiments import catalogue
 from rlgen.experiments.experiment import shrink
 from rlgen.experiments.tabular_tasks import BanditTask
-from rlgen.lab import drawings, film, pens
+from rlgen.lab import drawings, film, pens, walks
 from rlgen.lab.drawings import Episode
 from rlgen.lab.errors import UsageError
 
@@ -281,33 +281,84 @@ def test_a_bandit_has_no_film(tmp_path):
         film.show(learned, tmp_path / "play", label="")
 
 
-@pytest.mark.parametrize("name", ["vae/digits", "q_learning/Cliff"])
-def test_what_is_made_of_a_trained_lane(name, tmp_path):
+def lane(name):
+    """A lane of a row at a tiny size, before it has learned anything."""
     experiment = shrink(catalogue.find(name))
     algorithm = experiment.algorithm.build(experiment.task.spec, experiment.config)
-    state = algorithm.init(jax.random.key(0), experiment.hypers)
-    if name != "vae/digits":
-        state = state._replace(q_values=jnp.asarray(safe_path()))
-    learned = film.Learned(experiment, jax.random.key(1), jnp.int32(4), state, experiment.hypers)
+    state = jax.jit(algorithm.init)(jax.random.key(0), experiment.hypers)
+    return film.Learned(experiment, jax.random.key(1), jnp.int32(4), state, experiment.hypers)
+
+
+def test_what_is_made_of_a_trained_lane(tmp_path):
+    learned = lane("q_learning/Cliff")
+    learned = learned._replace(state=learned.state._replace(q_values=jnp.asarray(safe_path())))
     paths = film.show(learned, tmp_path / "play", label="seed 0")
-    assert [path.name for path in paths] == (["play.png"] if name == "vae/digits" else ["play.gif", "play-values.png"])
+    assert [path.name for path in paths] == ["play.gif", "play-values.png"]
     assert all(path.stat().st_size > 1000 for path in paths)
+    assert len(frames_of(paths[0])) == 14
+    with pytest.raises(ValueError, match="episodes=0"):
+        film.show(learned, tmp_path / "play", label="", num_episodes=0)
+
+
+SHEETS = {
+    "vae/digits": ["play.png", "play-reconstructions.png", "play-walk.png"],
+    "autoencoder/digits-denoising": ["play.png", "play-weights.png", "play-walk.png"],
+}
+
+
+@pytest.mark.parametrize("name", SHEETS)
+def test_sheets_of_a_model_of_images(name, tmp_path, figures):
+    learned = lane(name)
+    paths = film.show(learned, tmp_path / "play", label="seed 0")
+    assert [path.name for path in paths] == SHEETS[name]
+    assert all(path.stat().st_size > 1000 for path in paths)
+    titles = {figure.texts[0].get_text() for figure in figures}
+    assert titles == {f"{learned.experiment.name}, seed 0"}
+    headings = [[text.get_text() for text in figure.texts[1:]] for figure in figures]
     if name == "vae/digits":
-        samples = film.samples(learned)
-        assert samples.shape == (film.NUM_IMAGES, 8, 8, 1)
+        assert headings == [[], [], ["held out", "rebuilt"] * walks.NUM_ROWS]
+        samples = walks.samples(learned, jax.random.key(0))
+        assert samples.shape == (walks.NUM_IMAGES, 8, 8, 1)
         assert np.ptp(samples.mean(axis=(1, 2, 3))) > 0  # not one image many times
     else:
-        assert len(frames_of(paths[0])) == 14
-        with pytest.raises(ValueError, match="episodes=0"):
-            film.show(learned, tmp_path / "play", label="", num_episodes=0)
+        assert headings[0] == ["clean", "damaged", "restored"] * 2
+
+
+def test_what_is_restored_was_damaged_and_what_is_only_given_was_not():
+    learned, plain = lane("autoencoder/digits-denoising"), lane("generative/autoencoder/digits")
+    images = walks.held_out(learned.experiment, 5)
+    stages = walks.restored(learned._replace(hypers=learned.hypers._replace(corruption_level=1.0)), learned.key, images)
+    assert [*stages] == ["clean", "damaged", "restored"]
+    np.testing.assert_array_equal(stages["clean"], images)
+    assert not stages["damaged"].any()
+    assert (stages["restored"] == stages["restored"][:1]).all()  # made of the damaged ones, which are all alike
+    stages = walks.restored(plain, learned.key, images)
+    assert [*stages] == ["given", "made of it"]
+    assert stages["made of it"].shape == images.shape
+
+
+def test_a_walk_goes_from_one_reconstruction_to_the_other():
+    learned = lane("vae/digits")
+    images = walks.held_out(learned.experiment, 6)
+    rebuilt, stations = walks.walk(learned, learned.key, images[:3], images[3:])
+    assert stations.shape == (3, walks.NUM_STATIONS, 8, 8, 1)
+    np.testing.assert_allclose(stations[:, 0], rebuilt, rtol=1e-5)
+    steps = np.abs(np.diff(stations, axis=1)).max(axis=(2, 3, 4))
+    assert (steps > 0).all()
+    assert (steps < 2 * steps.mean(axis=1, keepdims=True)).all()  # no station is left out
+    still, way = walks.walk(learned, learned.key, images[:3], images[:3])
+    assert still.shape == (3, 8, 8, 1)
+    assert np.isfinite(way).all()
+
+
+def test_a_classifier_has_no_sheet(tmp_path):
+    with pytest.raises(UsageError, match="no image"):
+        film.show(lane("classifier/digits"), tmp_path / "play", label="")
 
 
 def test_points_of_a_flow_go_to_latents_and_back(tmp_path):
-    experiment = shrink(catalogue.find("flow/moons"))
-    algorithm = experiment.algorithm.build(experiment.task.spec, experiment.config)
-    state = jax.jit(algorithm.init)(jax.random.key(0), experiment.hypers)
-    learned = film.Learned(experiment, jax.random.key(1), jnp.int32(4), state, experiment.hypers)
-    stations = film.points(learned, experiment.task, 50)
+    learned = lane("flow/moons")
+    stations = film.points(learned, learned.experiment.task, 50)
     assert [*stations] == ["data", "to latents", "and back", "samples"]
     assert all(points.shape == (50, 2) for points in stations.values())
     np.testing.assert_allclose(stations["and back"], stations["data"], atol=1e-4)

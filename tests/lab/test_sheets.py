@@ -35,6 +35,24 @@ def test_image_grid_of_floats(tmp_path, figures, shape):
     assert (pixels[61:65, 1:5] == 255).all() and (pixels[61:65, 6:10] == 0).all()
 
 
+def test_rows_have_their_headings_beside_them(tmp_path, figures):
+    path = tmp_path / "grid.png"
+    sheets.image_grid(path, np.zeros((4, 20, 20)), num_columns=2, title="T", headings=["first", "second"], min_width=86)
+    with Image.open(path) as picture:
+        pixels = np.asarray(picture.convert("L"))
+    # Gaps of one, twice enlarged.
+    assert pixels.shape == (60 + 2 * 43, sheets.MARGIN + 2 * 43)
+    assert not pixels[62:102, sheets.MARGIN + 2 : sheets.MARGIN + 42].any()
+    (figure,) = figures
+    assert [text.get_text() for text in figure.texts] == ["T", "first", "second"]
+    heights = [(1 - text.get_position()[1]) * len(pixels) for text in figure.texts[1:]]
+    np.testing.assert_allclose(heights, [60 + 22, 60 + 64])
+    rows = np.flatnonzero((pixels[60:, : sheets.MARGIN] < 128).any(axis=1))
+    assert 10 < rows.min() < 22 < 64 < rows.max() < 76
+    with pytest.raises(ValueError, match="zip"):
+        sheets.image_grid(path, np.zeros((4, 20, 20)), num_columns=2, headings=["one"])
+
+
 def test_image_grid_refuses_other_shapes(tmp_path):
     for shape in ((4, 4), (0, 4, 4), (2, 4, 4, 2)):
         with pytest.raises(ValueError, match="got the shape"):
