@@ -127,7 +127,7 @@ def _judges(only: str = "") -> None:
 
 @app.command(name="ablation")
 def _ablation(seeds: int = 16, only: str = "") -> None:
-    """Take the details of PPO and the parts of Rainbow away one at a time.
+    """Take the details of PPO, the parts of Rainbow and the choices of DDPG's preset away one at a time.
 
     Args:
         seeds: of each variant.

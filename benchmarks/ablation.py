@@ -2,7 +2,7 @@
 
 The details of PPO are the thirteen that its implementations share (Huang et al., "The 37 Implementation Details of
 Proximal Policy Optimization", ICLR Blog Track 2022), but for the last, which are metrics and change nothing.  The parts
-of Rainbow are its six (arXiv:1710.02298).
+of Rainbow are its six (arXiv:1710.02298).  The preset of DDPG is the catalogue's for small tasks.
 """
 
 import dataclasses
@@ -83,7 +83,23 @@ RAINBOW = Study(
         "DQN": {name: value for changes in _WITHOUT.values() for name, value in changes.items()},
     },
 )
-STUDIES = (PPO, RAINBOW)
+DDPG = Study(
+    figure="ddpg-preset",
+    title="DDPG's preset for small tasks with one choice made otherwise: IQM over seeds",
+    tasks={"actor_critic/ddpg/Pendulum-v1-preset": (50_000, {})},
+    parts={
+        "preset": {},
+        "Ornstein-Uhlenbeck noise": {"config.noise": "ou"},
+        "noise of 0.1 throughout": {"hypers.noise_start": "0.1", "hypers.noise_end": "0.1"},
+        "target moves by 0.005": {"hypers.tau": "0.005"},
+        "rates of 1e-3": {"hypers.learning_rate": "1e-3", "hypers.critic_learning_rate": "1e-3"},
+        "layers of 64 and 64": {"config.hidden_sizes": "64,64"},
+        "LeCun weights": {"config.initialiser": "lecun"},
+        "wider last layers (0.05)": {"config.actor_bound": "0.05", "config.critic_bound": "0.05"},
+        "batches of 256": {"config.batch_size": "256"},
+    },
+)
+STUDIES = (PPO, RAINBOW, DDPG)
 
 
 def run(seeds: int, only: str) -> None:
