@@ -9,7 +9,7 @@ from rich.console import Console
 from rlgen.lab import judges, request, runner
 
 # The experiment that each judge comes from.
-EXPERIMENTS = {"mnist": "applied/classifier/mnist"}
+EXPERIMENTS = {"mnist": "applied/classifier/mnist", "captions": "applied/matcher/captions"}
 
 
 def run(only: str) -> None:

@@ -1,18 +1,18 @@
-"""Classifiers, trained once, whose features and labels measure generated images.
+"""Models, trained once, that measure generated images.
 
-Each is the network of an experiment on a labelled dataset; its parameters are kept with the package, and stand for what
-the Inception network is to photographs.
+Each is the network of an experiment; its parameters are kept with the package.  A classifier's features and labels
+stand for what the Inception network is to photographs; a matcher tells how well images fit captions.
 
-Shape legend: `N` images, `H W C` image, `A` classes, `F` features.
+Shape legend: `N` images, `D` captions of `L` words, `H W C` image, `A` classes, `F` features.
 """
 
-from typing import NamedTuple
+from types import ModuleType
+from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 from jax import lax
 
-from rlgen.applied import classifier
+from rlgen.applied import classifier, matcher
 from rlgen.core import Array, Box, Discrete, Key, Spec, Tree
 from rlgen.parts import networks
 
@@ -20,34 +20,37 @@ _CHUNK = 500  # images at a time
 
 
 class Judge(NamedTuple):
-    """A classifier.
+    """A trained model.
 
     Attributes:
-        spec: images that it reads and classes that it tells apart.
+        algorithm: that trains it, a module with `assemble`, `build` and the name `PLAYER` of its parameters.
+        spec: what it reads and says.
         config: of its network.
     """
 
+    algorithm: ModuleType
     spec: Spec
-    config: classifier.Config
+    config: Any
 
     @property
-    def network(self) -> classifier.Classifier:
+    def network(self) -> Any:
         """What its parameters belong to."""
-        return classifier.assemble(self.spec, self.config)
+        return self.algorithm.assemble(self.spec, self.config)
 
 
 def _digits(side: int) -> Judge:
     """A judge of grey digits."""
-    return Judge(Spec(Box((side, side, 1), 0, 255, "uint8"), Discrete(10)), classifier.Config())
+    return Judge(classifier, Spec(Box((side, side, 1), 0, 255, "uint8"), Discrete(10)), classifier.Config())
 
 
-JUDGES = {"mnist": _digits(28)}
+CAPTIONS = Judge(matcher, Spec(Box((32, 32, 3), 0, 255, "uint8"), Box((64,), -1.0, 1.0)), matcher.Config())
+JUDGES = {"mnist": _digits(28), "captions": CAPTIONS}
 
 
 def start(name: str, key: Key) -> Tree:
     """Makes a judge's parameters at random, in place of the trained ones.  The key is consumed."""
-    judge = JUDGES[name]
-    return judge.network.init(key, jnp.zeros((1, *judge.spec.observation.shape), jnp.uint8))
+    algorithm, spec, config = JUDGES[name]
+    return algorithm.build(spec, config).init(key, algorithm.Hypers()).params[algorithm.PLAYER]
 
 
 def features(name: str, params: Tree, images: Array) -> Array:
@@ -58,6 +61,11 @@ def features(name: str, params: Tree, images: Array) -> Array:
 def labels(name: str, params: Tree, images: Array) -> Array:
     """Maps uint8 images `[N, H, W, C]` to classes `[N]`."""
     return _read(name, params, images, "__call__").argmax(-1)
+
+
+def similarity(name: str, params: Tree, images: Array, captions: Array) -> Array:
+    """Gives cosines between uint8 images `[N, H, W, C]` and captions `[D, L]`, `[N, D]`."""
+    return matcher.similarity(params, images, captions, network=JUDGES[name].network)
 
 
 def _read(name: str, params: Tree, images: Array, method: str) -> Array:

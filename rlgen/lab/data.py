@@ -1,8 +1,9 @@
 """Datasets as arrays in memory, read from checked files or from an installed package.
 
-`digits` comes with scikit-learn and needs no file.  `mnist` is looked for in the folder that the environment variable
-`RLGEN_DATA` names, then in the user's cache, then downloaded from its public homes.  Files are read with a parser that
-executes nothing: a file that is truncated, mislabelled, pickled or not the published one is refused by name.
+`digits` comes with scikit-learn and needs no file.  The files of others are looked for in the folder that the
+environment variable `RLGEN_DATA` names, then in the user's cache; those of `mnist` are then downloaded from their
+public homes.  Files are read with parsers that execute nothing: a file that is truncated, mislabelled, pickled or not
+the published one is refused by name.  `rlgen.lab.pictures` has digits from envelopes, faces, and captioned drawings.
 
 Sources: MNIST, LeCun, Cortes and Burges 1998, CC BY-SA 3.0.  Digits, Alpaydin and Kaynak 1998, UCI machine learning
 repository (its test part, as shipped by scikit-learn).
@@ -18,7 +19,7 @@ import os
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 import pooch
@@ -43,7 +44,7 @@ class DataError(ValueError):
 
 
 class Examples(NamedTuple):
-    """Labelled images.
+    """Labelled grey images.
 
     Attributes:
         images: `[D, H, W, 1]` uint8.
@@ -55,10 +56,10 @@ class Examples(NamedTuple):
 
 
 class Dataset(NamedTuple):
-    """The two fixed parts of a dataset."""
+    """The two fixed parts of a dataset: `Examples`, or what its loader says."""
 
-    train: Examples
-    test: Examples
+    train: Any
+    test: Any
 
 
 class Published(NamedTuple):
@@ -80,7 +81,7 @@ def load(name: str) -> Dataset:
     """Loads a dataset.
 
     Args:
-        name: a key of `LOADERS`.
+        name: a key of `LOADERS`, here or in `rlgen.lab.pictures`.
 
     Returns:
         Its training and test examples.
@@ -88,11 +89,14 @@ def load(name: str) -> Dataset:
     Raises:
         DataError: if there is no such dataset, or a file of it is missing or not what it should be.
     """
-    if name not in LOADERS:
-        near = difflib.get_close_matches(name, LOADERS, n=1)
+    from rlgen.lab import pictures  # which reads its files with what is here
+
+    loaders = LOADERS | pictures.LOADERS
+    if name not in loaders:
+        near = difflib.get_close_matches(name, loaders, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise DataError(f"there is no dataset {name!r}: the datasets are {', '.join(LOADERS)}{hint}")
-    return LOADERS[name]()
+        raise DataError(f"there is no dataset {name!r}: the datasets are {', '.join(loaders)}{hint}")
+    return loaders[name]()
 
 
 def digits() -> Dataset:
@@ -140,7 +144,7 @@ def locate(file: Published, dataset: str, homes: Sequence[str]) -> Path:
     Args:
         file: what to find.
         dataset: its folder, under `RLGEN_DATA` (where it may be left out) and in the user's cache.
-        homes: addresses of the folders that it was published in, tried in turn.
+        homes: addresses of the folders that it was published in, tried in turn; none where no public one is known.
 
     Returns:
         The path of the file.
@@ -155,6 +159,8 @@ def locate(file: Published, dataset: str, homes: Sequence[str]) -> Path:
         if (folder / file.name).is_file():
             return folder / file.name
     cache = Path(pooch.os_cache("rlgen"), dataset)
+    if (cache / file.name).is_file() and not homes:
+        return cache / file.name
     failures = []
     for home in homes:
         try:
@@ -164,9 +170,10 @@ def locate(file: Published, dataset: str, homes: Sequence[str]) -> Path:
             reason = getattr(error, "strerror", None) or (type(error).__name__ if isinstance(error, OSError) else error)
             failures.append(f"{home}{file.name} ({reason})")
     looked = f"the folder {named!r} of ${ENVIRONMENT}" if named else f"${ENVIRONMENT} (not set)"
+    tried = f".  Tried {'; '.join(failures)}" if failures else ""
     raise DataError(
         f"{file.name} of {dataset} is neither in {looked} nor in the cache {str(cache)!r}, and could not be "
-        f"downloaded: put it into a folder and name that folder in ${ENVIRONMENT}.  Tried {'; '.join(failures)}"
+        f"downloaded: put it into a folder and name that folder in ${ENVIRONMENT}{tried}"
     )
 
 

@@ -3,6 +3,8 @@
 Files are NumPy archives of float32 arrays, one a parameter, read without unpickling.
 """
 
+import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +38,10 @@ def load(name: str) -> Any:
     """
     file = path(name)
     try:
-        with np.load(file, allow_pickle=False) as archive:
+        # Opened here: NumPy leaves a file open that it cannot read.
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             flat = {key: archive[key] for key in archive.files}
-    except (OSError, ValueError, EOFError, KeyError) as error:
+    except (OSError, ValueError, TypeError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"{file} is no archive of a judge's parameters: {error}") from error
     params = traverse_util.unflatten_dict(flat, sep=_SEPARATOR)
     expected = jax.eval_shape(lambda: judges.start(name, jax.random.key(0)))

@@ -1,5 +1,44 @@
 """Experiments on translating between images, and from words to images."""
 
-from rlgen.experiments.experiment import Experiment
+from rlgen.applied import matcher
+from rlgen.experiments.experiment import Experiment, Target
+from rlgen.experiments.translation_tasks import CaptionTask, MatchTask, PairTask
+from rlgen.generative import cycle_gan, text_gan
 
-ROWS: tuple[Experiment, ...] = ()
+ROWS: tuple[Experiment, ...] = (
+    Experiment(
+        name="generative/cycle_gan/usps-mnist",
+        algorithm=cycle_gan,
+        task=PairTask("usps", "mnist", "mnist", (28, 28, 1), margin=4),
+        config=cycle_gan.Config(),
+        hypers=cycle_gan.Hypers(),
+        steps=40_000,
+        target=Target(0.9, "set by this project; the judge reads 0.929 of the digits as they are"),
+        tiny={"batch_size": 2, "num_filters": 2, "num_blocks": 1, "discriminator_filters": 2, "pool_size": 3},
+    ),
+    Experiment(
+        name="generative/text_gan/captions",
+        algorithm=text_gan,
+        task=CaptionTask(),
+        config=text_gan.Config(),
+        hypers=text_gan.Hypers(),
+        steps=240_000,
+        tiny={
+            "batch_size": 2,
+            "latent_size": 2,
+            "condition_size": 4,
+            "generator_sizes": (4, 4),
+            "discriminator_sizes": (2, 2),
+            "joint_size": 4,
+        },
+    ),
+    Experiment(
+        name="applied/matcher/captions",
+        algorithm=matcher,
+        task=MatchTask(),
+        config=matcher.Config(),
+        hypers=matcher.Hypers(),
+        steps=80_000,
+        tiny={"batch_size": 4, "word_size": 4, "hidden_sizes": (4, 4)},
+    ),
+)

@@ -1,0 +1,128 @@
+"""Networks from images to images and from captions to vectors, a discriminator of patches, and a pool of images.
+
+The networks are those of arXiv:1703.10593, made for small images: no layers at the size of the image itself, zeros at
+the edges where they are reflected there, and one strided convolution less in the discriminator.  Layers are
+normalised over the pixels of all filters together (arXiv:1607.06450) where the paper does so for each filter, which
+would leave the biases of convolutions without a gradient.  The pool is that of arXiv:1612.07828, as arXiv:1703.10593
+fills it: one image after another.  A caption is read as the mean of its words' vectors, whatever their order.
+
+Shape legend: `M` images in a minibatch, `P` images in a pool, `H W C` image, `R S` patches along height and width,
+`L` words of a caption, `E` size of a vector.
+"""
+
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from rlgen.core import Array, Key
+from rlgen.parts import adversaries, networks
+
+_SLOPE = 0.2  # of the discriminator's leaky ReLU
+
+
+class Captioned(NamedTuple):
+    """Images and what they show."""
+
+    image: Array  # [*N, H, W, C] uint8
+    caption: Array  # [*N, L] int32, ids of words; 0 is none
+
+
+class Reader(nn.Module):
+    """From captions to vectors.
+
+    Attributes:
+        num_words: ids of words that there are.
+        size: `E`.
+    """
+
+    num_words: int
+    size: int
+
+    @nn.compact
+    def __call__(self, caption: Array) -> Array:
+        """Maps int32 ids `[*N, L]` to `[*N, E]`."""
+        is_word = (caption != 0)[..., None]
+        words = jnp.where(is_word, nn.Embed(self.num_words, self.size)(caption), 0.0)
+        return nn.relu(nn.Dense(self.size)(words.sum(-2) / jnp.maximum(is_word.sum(-2), 1)))
+
+
+def _normalised(hidden: Array) -> Array:
+    """Normalises images `[M, H, W, C]`, each by itself, inside a module."""
+    return nn.LayerNorm(reduction_axes=(-3, -2, -1))(hidden)
+
+
+class Translator(nn.Module):
+    """From images to images of the same shape, both in [−1, 1]: two halvings, residual blocks, two doublings.
+
+    Attributes:
+        num_filters: of the first layer; the second has twice as many.
+        num_blocks: residual blocks, each of two convolutions.
+    """
+
+    num_filters: int = 16
+    num_blocks: int = 2
+
+    @nn.compact
+    def __call__(self, image: Array) -> Array:
+        """Maps `[M, H, W, C]` to `[M, H, W, C]`, where 4 divides `H` and `W`."""
+        wide = 2 * self.num_filters
+        hidden = image
+        for size in (self.num_filters, wide):
+            hidden = nn.relu(_normalised(networks.Conv(size, stride=2, padding=1)(hidden)))
+        for _ in range(self.num_blocks):
+            inner = nn.relu(_normalised(networks.Conv(wide, padding=1)(hidden)))
+            hidden = hidden + _normalised(networks.Conv(wide, padding=1)(inner))
+        hidden = nn.relu(_normalised(adversaries.Doubling(self.num_filters)(hidden)))
+        return jnp.tanh(adversaries.Doubling(image.shape[-1])(hidden))
+
+
+class PatchDiscriminator(nn.Module):
+    """From images to a logit for each patch of 18×18 pixels, four apart.
+
+    Attributes:
+        num_filters: of the first layer; the second has twice as many.
+    """
+
+    num_filters: int = 16
+
+    @nn.compact
+    def __call__(self, image: Array) -> Array:
+        """Maps `[M, H, W, C]` to `[M, R, S]`."""
+        hidden = networks.Conv(self.num_filters, (4, 4), stride=2, padding=1)(image)
+        hidden = networks.Conv(2 * self.num_filters, (4, 4), stride=2, padding=1)(nn.leaky_relu(hidden, _SLOPE))
+        hidden = nn.leaky_relu(_normalised(hidden), _SLOPE)
+        return networks.Conv(1, padding=1)(hidden)[..., 0]
+
+
+def exchange(key: Key, pool: Array, images: Array, num_seen: Array) -> tuple[Array, Array]:
+    """Shows images to a pool, one after another, and takes as many out.
+
+    While the pool is filling, an image is stored and shown itself.  Once it is full, an image changes places with one
+    of the pool at random, or is shown itself: both with equal chance.
+
+    Args:
+        key: consumed.
+        pool: `[P, H, W, C]`; with `P = 0` every image is shown itself.
+        images: `[M, H, W, C]`.
+        num_seen: images that the pool was shown before, int32 scalar.
+
+    Returns:
+        The pool, and the images to be shown, `[M, H, W, C]`.
+    """
+    size, num = len(pool), len(images)
+    if not size:
+        return pool, images
+
+    def one(pool, inputs):
+        key, image, count = inputs
+        coin_key, place_key = jax.random.split(key)
+        full, swaps = count >= size, jax.random.bernoulli(coin_key)
+        place = jnp.where(full, jax.random.randint(place_key, (), 0, size), count)
+        old = pool[place]
+        shown = jnp.where(full & swaps, old, image)
+        return pool.at[place].set(jnp.where(full & ~swaps, old, image)), shown
+
+    return lax.scan(one, pool, (jax.random.split(key, num), images, num_seen + jnp.arange(num)))
