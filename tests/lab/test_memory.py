@@ -8,7 +8,8 @@ from rlgen.lab import lanes, memory, request, runner
 from rlgen.lab.errors import UsageError
 
 NEED = memory.Need(state=100, replay=60, history=10, shared=1_000, copies=2)
-DQN = request.Request("value/dqn/CartPole-v1", seeds=6, steps=2_000, windows=5, settings=("config.capacity=500", "config.warm_up=500"))
+SETTINGS = ("config.capacity=500", "config.warm_up=500")
+DQN = request.Request("value/dqn/CartPole-v1", seeds=6, steps=2_000, windows=5, settings=SETTINGS)
 
 
 @pytest.fixture(scope="module")
