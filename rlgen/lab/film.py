@@ -38,6 +38,7 @@ LONGEST = 20_000  # milliseconds that a film lasts at most
 SHORTEST = 20  # milliseconds that a frame lasts at least: players slow down what is faster
 PAUSE = 1_000  # milliseconds on the last frame of an episode
 NUM_POINTS = 3_000  # of a plane
+SAMPLES = "samples"  # heading of what a generator draws
 _SHOWN = 2**31 - 2  # folded into a run's key: no update reaches it, and the score has another number
 
 
@@ -65,7 +66,7 @@ def show(learned: Learned, path: Path, *, label: str, num_episodes: int = 1) -> 
         raise UsageError(f"{learned.experiment.name} has nothing to show: a bandit has no episodes")
     if isinstance(task, PlaneTask):
         path = path.with_suffix(".png")
-        planes.way(path, points(learned, task), title=title)
+        planes.way(path, points(learned, task), title=title, apart=(SAMPLES,))
         return [path]
     if env is None:
         return walks.show(learned, jax.random.fold_in(learned.key, _SHOWN), path.with_suffix(".png"), title=title)
@@ -91,7 +92,7 @@ def points(learned: Learned, task: PlaneTask, num: int = NUM_POINTS) -> dict[str
         latents, back = jax.jit(build_way(task.spec, experiment.config))(learned.state, data)
         stations |= {"to latents": latents, "and back": back}
     drawn = walks.samples(learned, jax.random.fold_in(learned.key, _SHOWN), num)
-    return {heading: np.asarray(place) for heading, place in stations.items()} | {"samples": drawn}
+    return {heading: np.asarray(place) for heading, place in stations.items()} | {SAMPLES: drawn}
 
 
 def record(key: Key, policy_of: Callable[[Any], Policy], learned: Any, env: Environment, num: int) -> list[Episode]:

@@ -3,7 +3,7 @@
 Shape legend: `D` points.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -16,16 +16,23 @@ _SIDE = 3.6  # inches of a panel
 _SHARE = 99.8  # per cent of a panel's points that set its limits: a few strays would make the others small
 
 
-def way(path: Path, panels: Mapping[str, ArrayLike], *, title: str, marks: ArrayLike | None = None) -> None:
+def way(
+    path: Path,
+    panels: Mapping[str, ArrayLike],
+    *,
+    title: str,
+    marks: ArrayLike | None = None,
+    apart: Collection[str] = (),
+) -> None:
     """Draws the same points at several stations side by side, each in one colour all the way.
 
     Args:
         path: of the picture; the suffix chooses the format.
-        panels: `[D, 2]` points by heading, in the order of the way; panels of another number of points are drawn in
-            one colour.
+        panels: `[D, 2]` points by heading, in the order of the way; panels of another number of points show others.
         title: above all.
         marks: `[D]` numbers that choose the colours; None for the angle at which a point of the first panel is seen
             from the middle of them all.
+        apart: headings of panels that show other points, in one colour.
 
     Raises:
         ValueError: if there is nothing to draw or it lies in no plane.
@@ -38,7 +45,7 @@ def way(path: Path, panels: Mapping[str, ArrayLike], *, title: str, marks: Array
     colours = np.arctan2(centred[:, 1], centred[:, 0]) if marks is None else np.asarray(marks, np.float64)
     figure = canvas.figure(_SIDE * len(points), _SIDE + 0.5)
     for axes, (heading, values) in zip(figure.subplots(1, len(points), squeeze=False)[0], points.items(), strict=True):
-        same = len(values) == len(colours)
+        same = len(values) == len(colours) and heading not in apart
         look = {"c": colours, "cmap": "hsv"} if same else {"color": canvas.COLOURS[0]}
         axes.scatter(values[:, 0], values[:, 1], s=3, linewidths=0, **look)
         axes.set_title(heading, color=INK, fontsize=11)

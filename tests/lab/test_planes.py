@@ -21,10 +21,11 @@ def test_a_way_has_a_panel_for_every_station(tmp_path):
     assert sizes[1][0] == 3 * sizes[0][0]
 
 
-def test_points_of_another_number_are_drawn_in_one_colour(tmp_path):
-    path = tmp_path / "way.png"
-    planes.way(path, {"data": POINTS, "samples": POINTS[:7]}, title="a way", marks=np.arange(40.0))
-    assert path.stat().st_size > 10_000
+def test_other_points_are_drawn_in_one_colour(tmp_path, figures):
+    panels = {"data": POINTS, "fewer": POINTS[:7], "samples": POINTS}
+    planes.way(tmp_path / "way.png", panels, title="a way", marks=np.arange(40.0), apart=("samples",))
+    counts = [len(axes.collections[0].get_facecolors()) for axes in figures[0].axes]
+    assert counts == [40, 1, 1]
 
 
 @pytest.mark.parametrize("panels", [{}, {"data": POINTS[:0]}, {"data": POINTS[:, :1]}, {"data": POINTS[0]}])
