@@ -250,7 +250,8 @@ def test_the_metrics_of_a_run(whole):
 
 def test_what_is_printed(whole, whole_ppo):
     lines = whole[2].splitlines()
-    assert lines[0] == "compiling"
+    assert lines[0].startswith("memory: ") and "for 6 lanes at a time" in lines[0]
+    assert lines[1] == "compiling"
     assert "training" in lines
     assert lines[-2] == "scoring"
     assert lines[-1].startswith("tabular/q_learning/CliffWalking: IQM of the episode return -")
