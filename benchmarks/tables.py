@@ -104,6 +104,8 @@ def speed() -> str:
 
 def lander() -> str:
     """What a policy comes to in our LunarLander and in the original."""
+    results = _load("lander")
+    heuristic, trained = ([r for r in results if kind in r] for kind in ("kind", "experiment"))
     rows = [
         [
             f"{side}, {result['kind']}",
@@ -112,18 +114,26 @@ def lander() -> str:
             f"{told['mean_length']:.1f}",
             f"{told['steps_per_second']:,.0f}",
         ]
-        for result in _load("lander")
+        for result in heuristic
         for side, told in ((side, result[side]) for side in ("rlgen", "gymnasium"))
     ]
     if not rows:
         return ""
     agree = "; ".join(
         f"{result['kind']}: returns {result['p']['return']:.2f}, lengths {result['p']['length']:.2f}"
-        for result in _load("lander")
+        for result in heuristic
     )
     head = ["LunarLander", "return", "at least 200", "steps", "steps/s"]
-    text = f"Gymnasium's heuristic policy, {_load('lander')[0]['episodes']:,} episodes each. p of two-sample"
-    return f"## LunarLander\n\n{text} Kolmogorov-Smirnov tests: {agree}.\n\n{_table(head, rows)}"
+    text = f"Gymnasium's heuristic policy, {heuristic[0]['episodes']:,} episodes each. p of two-sample"
+    parts = [f"## LunarLander\n\n{text} Kolmogorov-Smirnov tests: {agree}.\n\n{_table(head, rows)}"]
+    return "\n".join([*parts, *map(_transfer, trained)])
+
+
+def _transfer(result: dict[str, Any]) -> str:
+    """What policies that were trained in ours come to in both."""
+    rows = [[str(row["seed"]), f"{row['rlgen']:.1f}", f"{row['gymnasium']:.1f}"] for row in result["seeds"]]
+    text = f"Policies of `{result['experiment']}`, trained in ours: mean return of {result['episodes']} episodes"
+    return f"{text} in each.\n\n{_table(['seed', 'rlgen', 'gymnasium'], rows)}"
 
 
 def _planning(result: dict[str, Any]) -> str:
