@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import measure
+from rlgen.experiments import catalogue
 from rlgen.lab import grids, plots
 from rlgen.lab.statistics import Estimate
 
@@ -143,6 +144,8 @@ def _draw_curves(path: Path, content: Mapping[str, Any]) -> None:
     """Draws the learning curves, of the best points only where there are many."""
     summary, curves = content["summary"], np.array(content["curve"], float)
     points = summary["points"]
+    watched = catalogue.EXPERIMENTS[summary["experiment"]].task.watched
+    look: dict[str, Any] = {"target": None, "higher_is_better": False} if watched else _target(summary)
     title, labels = summary["experiment"], [f"{summary['seeds']} seeds"]
     shown = points if len(points) <= grids.MAX_CURVES else measure.ranked(summary)[: grids.NUM_BEST]
     if len(points) > 1:
@@ -154,9 +157,9 @@ def _draw_curves(path: Path, content: Mapping[str, Any]) -> None:
         path,
         content["env_steps"],
         dict(zip(labels, curves if len(points) > 1 else curves[None], strict=True)),
-        ylabel=summary["metric"],
+        ylabel=watched or summary["metric"],
         title=title,
-        **_target(summary),
+        **look,
     )
 
 

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from rlgen.applied import classifier
 from rlgen.core import NOTHING, Array, Box, Discrete, Key, Source, Spec, Tree
 from rlgen.experiments import judges
+from rlgen.experiments.tasks import LOSS
 from rlgen.sources import dataset
 from rlgen.train import Report
 
@@ -46,6 +47,11 @@ class Pictures:
         """The one dataset."""
         return (self.dataset,)
 
+    @property
+    def watched(self) -> str | None:
+        """The loss."""
+        return LOSS
+
     def steps_per_update(self, config: Any) -> int:
         """Examples, `K * M`."""
         return config.num_steps * config.batch_size
@@ -76,6 +82,11 @@ class ImageTask(Pictures):
     conditional: bool = False
     online: bool = False
     higher_is_better: bool = False
+
+    @property
+    def watched(self) -> str | None:
+        """The loss, where it is not what is scored."""
+        return LOSS if self.measure is not None or self.conditional else None
 
     @property
     def spec(self) -> Spec:

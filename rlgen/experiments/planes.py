@@ -12,7 +12,7 @@ import jax
 
 from rlgen.core import NOTHING, Array, Box, Key, Source, Spec
 from rlgen.experiments.pictures import Measure, measured
-from rlgen.experiments.tasks import Drawn
+from rlgen.experiments.tasks import LOSS, Drawn
 from rlgen.sources import plane
 from rlgen.train import Report
 
@@ -36,6 +36,11 @@ class PlaneTask(Drawn):
     measure: Measure | None = None
     online: bool = False
     higher_is_better: bool = False
+
+    @property
+    def watched(self) -> str | None:
+        """The loss, where samples are measured."""
+        return None if self.measure is None else LOSS
 
     @property
     def spec(self) -> Spec:

@@ -26,7 +26,8 @@ class Task(Protocol):
     """What every task offers.
 
     Attributes:
-        metric: what the score and the curve measure.
+        metric: what the score measures, and the curve as well unless `watched` says otherwise.
+        watched: what the curve shows, the less of it the better, where that is not the metric; else None.
         higher_is_better: whether a larger score is the better one.
         datasets: names of the datasets that it needs.
         judge: name of the trained model that its score reads, or None.
@@ -35,6 +36,8 @@ class Task(Protocol):
 
     @property
     def metric(self) -> str: ...
+    @property
+    def watched(self) -> str | None: ...
     @property
     def higher_is_better(self) -> bool: ...
     @property
@@ -71,12 +74,20 @@ class Task(Protocol):
         ...
 
 
+LOSS = "training loss"
+
+
 @dataclasses.dataclass(frozen=True)
 class Drawn:
     """What all tasks share that need no dataset."""
 
     datasets: tuple[()] = dataclasses.field(default=(), init=False)
     judge: None = dataclasses.field(default=None, init=False)
+
+    @property
+    def watched(self) -> str | None:
+        """Nothing but the metric."""
+        return None
 
     def prepare(self, loaded: Sequence[Any], judge: Any) -> tuple[()]:
         """Nothing."""

@@ -20,6 +20,7 @@ from rlgen.applied.classifier import Examples
 from rlgen.core import Array, Box, Key, Source, Spec
 from rlgen.experiments import judges
 from rlgen.experiments.pictures import Data
+from rlgen.experiments.tasks import LOSS
 from rlgen.parts.translators import Captioned
 from rlgen.sources import dataset, pair
 from rlgen.train import Report
@@ -51,6 +52,11 @@ class PairTask:
     metric: str = dataclasses.field(default="accuracy of the judge on translated images", init=False)
     online: bool = dataclasses.field(default=False, init=False)
     higher_is_better: bool = dataclasses.field(default=True, init=False)
+
+    @property
+    def watched(self) -> str | None:
+        """The loss."""
+        return LOSS
 
     @property
     def datasets(self) -> tuple[str, ...]:
@@ -136,6 +142,11 @@ class Captions:
     datasets: tuple[str, ...] = dataclasses.field(default=("captions",), init=False)
     online: bool = dataclasses.field(default=False, init=False)
     higher_is_better: bool = dataclasses.field(default=True, init=False)
+
+    @property
+    def watched(self) -> str | None:
+        """The loss."""
+        return LOSS
 
     @property
     def judge(self) -> str | None:

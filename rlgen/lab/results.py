@@ -149,7 +149,8 @@ def _draw_curves(
 
     bad = np.arange(len(arrays["update"])) >= outcome.first_bad.reshape(arrays["score"].shape)[..., None]
     task = made.experiment.task
-    curves = np.where(bad, -np.inf if task.higher_is_better else np.inf, arrays["curve"])
+    higher_is_better = task.higher_is_better and task.watched is None
+    curves = np.where(bad, -np.inf if higher_is_better else np.inf, arrays["curve"])
     seeds, num_points = made.request.seeds, len(made.points)
     points, title = range(num_points), made.experiment.name
     if num_points > grids.MAX_CURVES:
@@ -161,10 +162,10 @@ def _draw_curves(
             partial,
             arrays["env_steps"],
             {made.label(point) or f"{seeds} seed{'s'[: seeds > 1]}": curves[point] for point in points},
-            ylabel=task.metric,
+            ylabel=task.watched or task.metric,
             title=title,
-            target=_target(made),
-            higher_is_better=task.higher_is_better,
+            target=None if task.watched else _target(made),
+            higher_is_better=higher_is_better,
         ),
     )
 

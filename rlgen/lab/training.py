@@ -140,7 +140,8 @@ class History:
         """Computes the IQM of the curve so far over the seeds of each grid point; nan before there is any."""
         from rlgen.lab import statistics  # which imports SciPy
 
-        better = self._plan.experiment.task.higher_is_better
+        task = self._plan.experiment.task
+        better = task.higher_is_better and task.watched is None
         worst = np.where(self.diverged, -np.inf, self.curve)
         known = {point: worst[lanes][~np.isnan(worst[lanes])] for point, lanes in self.by_point().items()}
         return {point: statistics.iqm(values, higher_is_better=better) for point, values in known.items()}
@@ -249,7 +250,8 @@ def _tell(
     work.updates += stop - start
     work.steps += (stop - start) * made.bound.steps_per_update * len(history.lanes)
     iqms = history.iqms()
-    best = max if made.experiment.task.higher_is_better else min
+    task = made.experiment.task
+    best = max if task.higher_is_better and task.watched is None else min
     known = [value for value in iqms.values() if not math.isnan(value)]
     work.progress.update(work.updates, work.steps, best(known, default=math.nan))
     if not logs:
@@ -259,6 +261,6 @@ def _tell(
         group = f"{made.label(point) or 'run'}{f', lanes from {history.lanes.start}' if made.request.chunk else ''}"
         means: Mapping[str, Any] = report.metrics._asdict()
         values |= {f"{group}/{name}": float(np.mean(leaf[lanes])) for name, leaf in means.items()}
-        values[f"{group}/IQM of {made.experiment.task.metric}"] = iqms[point]
+        values[f"{group}/IQM of {task.watched or task.metric}"] = iqms[point]
     for log in logs:
         log.write(stop * made.bound.steps_per_update, values)
