@@ -1,7 +1,7 @@
 """The one optax loop: a gradient step, and named players who take turns at it.
 
 `descend` is the only gradient step in the project.  `play` stands on it: autoencoders and flows are one player, a GAN
-is two, CycleGAN four; each has a share of the parameters, a loss and an optimiser.
+is two, and CycleGAN two pairs; each has a share of the parameters, a loss and an optimiser.
 """
 
 import functools
