@@ -16,16 +16,14 @@ import dataclasses
 import functools
 from typing import Any, ClassVar, NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from rlgen.core import Algorithm, Array, Key, Policy, Spec, Transition, Tree
-from rlgen.parts import checks, control, distributions, experience, losses, networks, optim, renorm
+from rlgen.parts import checks, control, experience, losses, networks, optim, renorm, soft
+from rlgen.parts.renorm import Networks
 from rlgen.parts.replay import Steps
-
-_LOG_STD = (-20.0, 2.0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,75 +107,6 @@ class Metrics(NamedTuple):
     error: Array  # mean absolute temporal-difference error
     entropy: Array  # of the actor
     temperature: Array
-
-
-class Torso(nn.Module):
-    """Dense layers, each behind a renormalisation of what it reads."""
-
-    config: Config
-    sizes: tuple[int, ...]
-
-    @nn.compact
-    def __call__(self, inputs: Array, *, train: bool) -> Array:
-        """Maps `[*N, features]` to `[*N, sizes[-1]]`, renormalised."""
-        norm = functools.partial(renorm.BatchRenorm, self.config.decay, self.config.renorm_warm_up)
-        hidden = norm()(inputs, train=train)
-        for size in self.sizes:
-            hidden = networks.ACTIVATIONS[self.config.activation](nn.Dense(size)(hidden))
-            hidden = norm()(hidden, train=train)
-        return hidden
-
-
-class Actor(nn.Module):
-    """The policy."""
-
-    spec: Spec
-    config: Config
-
-    @nn.compact
-    def __call__(self, obs: Array, *, train: bool) -> Any:
-        """Gives the distribution over actions between −1 and 1 at `[*N, *observation]`."""
-        obs = networks.encode(obs, self.spec.observation)
-        features = Torso(self.config, self.config.hidden_sizes)(obs, train=train)
-        mean, log_std = jnp.split(nn.Dense(2 * self.spec.action.shape[0])(features), 2, axis=-1)
-        return distributions.tanh_normal(mean, jnp.clip(log_std, *_LOG_STD))
-
-
-class Critic(nn.Module):
-    """A prediction of the return of an action."""
-
-    spec: Spec
-    config: Config
-
-    @nn.compact
-    def __call__(self, obs: Array, action: Array, train: bool) -> Array:
-        """Maps `[*N, *observation]` and `[*N, D]` between −1 and 1 to returns `[*N]`."""
-        inputs = jnp.concatenate([networks.encode(obs, self.spec.observation), action], axis=-1)
-        return nn.Dense(1)(Torso(self.config, self.config.critic_sizes)(inputs, train=train))[..., 0]
-
-
-class Networks(NamedTuple):
-    """Of a task; static."""
-
-    spec: Spec
-    config: Config
-
-    @property
-    def actor(self) -> Actor:
-        """The policy."""
-        return Actor(self.spec, self.config)
-
-    @property
-    def critics(self) -> Any:
-        """`C` critics that share nothing: `(obs, action, train) -> [C, *N]`."""
-        many = nn.vmap(
-            Critic,
-            in_axes=None,  # pyright: ignore[reportArgumentType]  # flax says int and takes None for all inputs
-            axis_size=self.config.num_critics,
-            variable_axes={"params": 0, renorm.STATISTICS: 0},
-            split_rngs={"params": True},
-        )
-        return many(self.spec, self.config)
 
 
 def optimisers(hypers: Hypers) -> dict[str, Any]:
@@ -292,13 +221,9 @@ def improve(
     actor, opt_states["actor"], (statistics, nats) = optim.descend(
         loss, rules["actor"], learner.actor, opt_states["actor"], key, learner, minibatch, hypers
     )
-    excess = nats - control.target_entropy(hypers.entropy_share, network.spec.action)
-    log_temperature, opt_states["log_temperature"], _ = optim.descend(
-        control.temperature_loss,
-        rules["log_temperature"],
-        learner.log_temperature,
-        opt_states["log_temperature"],
-        excess,
+    target = soft.target_entropy(hypers.entropy_share, network.spec.action)
+    log_temperature, opt_states["log_temperature"] = soft.regulate(
+        learner.log_temperature, opt_states["log_temperature"], rules["log_temperature"], nats, target
     )
     statistics = {**learner.statistics, "actor": statistics}
     return Learner(actor, learner.critics, statistics, log_temperature, opt_states), nats
@@ -375,15 +300,9 @@ def update(key: Key, step: Array, state: State, batch: Transition, hypers: Hyper
 
 def act(key: Key, obs: Tree, memory: tuple[()], *, step: Array, learner: Learner, network: Networks, explore: bool):
     """Draws actions at `[*N, *observation]`, or takes the likeliest.  The key is consumed."""
-    action_key, random_key = jax.random.split(key)
     variables = {**learner.actor, renorm.STATISTICS: learner.statistics["actor"]}
-    policy: Any = network.actor.apply(variables, obs, train=False)
-    space = network.spec.action
-    action = policy.sample(seed=action_key) if explore else policy.mode()
-    action = control.to_box(action, space)
-    if explore:
-        action = control.warming(random_key, step, action, space, experience.warm(network.config))
-    return action, {}, memory
+    distribution, first = network.actor.apply(variables, obs, train=False), experience.warm(network.config)
+    return soft.act(key, step, distribution, network.spec.action, first=first, explore=explore), {}, memory
 
 
 def policy(step: Array, state: State, hypers: Hypers, *, explore: bool, network: Networks) -> Policy:

@@ -18,18 +18,16 @@ import dataclasses
 import functools
 from typing import Any, ClassVar, NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from rlgen.core import Algorithm, Array, Key, Policy, Spec, Transition, Tree
 from rlgen.parts import checks, control, distributional, experience, exploration, losses, networks, optim
-from rlgen.parts.control import ActorAndCritics, Critics
+from rlgen.parts.control import ActorAndCritics, Critics, DeterministicActor
 from rlgen.parts.replay import Steps
 
 HEADS = ("expected", "categorical", "sampled")
-NOISES = ("gaussian", "ou")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +84,9 @@ class Config:
     dropout: ClassVar[float] = 0.0
 
     def __post_init__(self):
-        checks.one_of(self, noise=NOISES, head=HEADS, replay=experience.REPLAYS, initialiser=networks.INITIALISERS)
+        checks.one_of(
+            self, noise=exploration.NOISES, head=HEADS, replay=experience.REPLAYS, initialiser=networks.INITIALISERS
+        )
         experience.check(self)
         if self.head != "expected" and self.num_critics > 1:
             raise ValueError(f"config.num_critics={self.num_critics}: distributions of {self.head!r} are not compared")
@@ -151,27 +151,6 @@ class Metrics(NamedTuple):
     loss: Array  # of the critics
     q_value: Array  # of the actions taken
     error: Array  # mean absolute temporal-difference error
-
-
-class Actor(nn.Module):
-    """The action itself.
-
-    Attributes:
-        spec: of the task.
-        config: the algorithm's.
-    """
-
-    spec: Spec
-    config: Config
-
-    @nn.compact
-    def __call__(self, obs: Array) -> Array:
-        """Gives actions `[*N, D]` between −1 and 1 at `[*N, *observation]`."""
-        config, space = self.config, self.spec.observation
-        torso = networks.torso("mlp", config.hidden_sizes, config.activation, space, initialiser=config.initialiser)
-        last = control.uniform(config.actor_bound)
-        dense = nn.Dense(self.spec.action.shape[0], kernel_init=last, bias_init=last)
-        return nn.tanh(dense(torso(networks.encode(obs, space))))
 
 
 def optimisers(hypers: Hypers) -> dict[str, Any]:
@@ -343,30 +322,6 @@ def update(key: Key, step: Array, state: State, batch: Transition, hypers: Hyper
     return experience.update(key, step, state, batch, hypers, config=network.config, learn=rule, metrics=Metrics)
 
 
-def noise(key: Key, step: Array, memory: Tree, shape: tuple[int, ...], hypers: Hypers, *, config: Config):
-    """Draws what is added to actions while exploring.
-
-    Args:
-        key: consumed.
-        step: updates done before, scalar.
-        memory: the process so far, `[*N, D]`; `()` for one without memory.
-        shape: of the actions, `[*N, D]`.
-        hypers: numbers.
-        config: of which kind.
-
-    Returns:
-        `(noise, memory)`; the noise is `[*N, D]`, in half widths of the box.
-    """
-    fraction = step / (hypers.exploration_fraction * hypers.horizon)
-    size = exploration.linear(hypers.noise_start, hypers.noise_end, fraction)
-    drawn = jax.random.normal(key, shape)
-    if config.noise == "gaussian":
-        return size * drawn, memory
-    memory = (1.0 - hypers.noise_return) * memory + drawn
-    # So that the deviation is `size` whatever the share that is lost, once the process has run for a while.
-    return size * memory * jnp.sqrt(hypers.noise_return * (2.0 - hypers.noise_return)), memory
-
-
 def act(
     key: Key,
     obs: Tree,
@@ -383,7 +338,7 @@ def act(
     action, space, config = networks.apply(network.actor, params, obs), network.spec.action, network.config
     if not explore:
         return control.to_box(action, space), {}, memory
-    added, memory = noise(noise_key, step, memory, action.shape, hypers, config=config)
+    added, memory = exploration.additive(noise_key, step, memory, action.shape, hypers, kind=config.noise)
     action = control.to_box(jnp.clip(action + added, -1.0, 1.0), space)
     return control.warming(random_key, step, action, space, experience.warm(config)), {}, memory
 
@@ -416,4 +371,4 @@ def build(spec: Spec, config: Config) -> Algorithm:
         ValueError: if the actions are of another kind.
     """
     control.check_actions(spec.action)
-    return networks.bind(ActorAndCritics(Actor(spec, config), Critics(spec, config)), init, update, policy)
+    return networks.bind(ActorAndCritics(DeterministicActor(spec, config), Critics(spec, config)), init, update, policy)

@@ -25,9 +25,10 @@ import jax.numpy as jnp
 from jax import lax
 
 from rlgen.core import Algorithm, Array, Discrete, Key, Policy, Spec, Transition, Tree
-from rlgen.parts import checks, control, distributional, experience, losses, networks, optim, q_networks
-from rlgen.parts.control import ActorAndCritics, Critics, StochasticActor
+from rlgen.parts import checks, control, distributional, experience, losses, networks, optim, q_networks, soft
+from rlgen.parts.control import ActorAndCritics, Critics
 from rlgen.parts.replay import Steps
+from rlgen.parts.soft import StochasticActor
 
 HEADS = ("expected", "quantile")
 TEMPERATURES = ("learned", "fixed")
@@ -186,9 +187,9 @@ def goal(key: Key, learner: Learner, minibatch: Steps, hypers: Hypers, *, networ
     """
     config, num = network.config, network.config.num_critics
     action_key, critics_key, subset_key = jax.random.split(key, 3)
-    chosen = control.choices(action_key, learner.actor, minibatch.next_obs, actor=network.actor)
-    alpha = control.temperature(learner.log_temperature, hypers, kind=config.temperature)
-    bonus = alpha * control.entropy(chosen)[:, None]
+    chosen = soft.choices(action_key, learner.actor, minibatch.next_obs, actor=network.actor)
+    alpha = soft.temperature(learner.log_temperature, hypers, kind=config.temperature)
+    bonus = alpha * soft.entropy(chosen)[:, None]
     predicted = network.critics.predict(critics_key, learner.target, minibatch.next_obs, chosen.action)
     if config.head == "quantile":
         pool = jnp.moveaxis(predicted, 0, -2).reshape(predicted.shape[1], -1)
@@ -247,14 +248,14 @@ def actor_loss(
         `(loss, entropy)`, scalars.
     """
     config, (action_key, critics_key) = network.config, jax.random.split(key)
-    chosen = control.choices(action_key, params, minibatch.obs, actor=network.actor)
+    chosen = soft.choices(action_key, params, minibatch.obs, actor=network.actor)
     predicted = network.critics.predict(critics_key, learner.critics, minibatch.obs, chosen.action)
     if config.head == "quantile":
         predicted = predicted.mean(-1, keepdims=True)
     value = predicted.min(axis=0) if config.actor_value == "least" else predicted.mean(axis=0)
-    alpha = control.temperature(learner.log_temperature, hypers, kind=config.temperature)
-    worth = (chosen.probability * value).sum(-1) + alpha * control.entropy(chosen)
-    return -worth.mean(), control.entropy(chosen).mean()
+    alpha = soft.temperature(learner.log_temperature, hypers, kind=config.temperature)
+    worth = (chosen.probability * value).sum(-1) + alpha * soft.entropy(chosen)
+    return -worth.mean(), soft.entropy(chosen).mean()
 
 
 def improve(
@@ -279,9 +280,9 @@ def improve(
     )
     log_temperature = learner.log_temperature
     if network.config.temperature == "learned":
-        excess = nats - control.target_entropy(hypers.entropy_share, network.spec.action)
-        log_temperature, opt_states["log_temperature"], _ = optim.descend(
-            control.temperature_loss, rules["log_temperature"], log_temperature, opt_states["log_temperature"], excess
+        target = soft.target_entropy(hypers.entropy_share, network.spec.action)
+        log_temperature, opt_states["log_temperature"] = soft.regulate(
+            log_temperature, opt_states["log_temperature"], rules["log_temperature"], nats, target
         )
     return learner._replace(actor=actor, log_temperature=log_temperature, opt_states=opt_states), nats
 
@@ -335,7 +336,7 @@ def learn(
     else:
         learner, nats = lax.cond((count + 1) % config.actor_period == 0, turn, lambda: (learner, jnp.float32(0)))
         nats = nats * config.actor_period  # so that a mean over steps is that over the actor's
-    alpha = control.temperature(learner.log_temperature, hypers, kind=config.temperature)
+    alpha = soft.temperature(learner.log_temperature, hypers, kind=config.temperature)
     return learner, Metrics(loss, q_value, error.mean(), nats, alpha), lax.stop_gradient(error)
 
 
@@ -360,13 +361,8 @@ def update(key: Key, step: Array, state: State, batch: Transition, hypers: Hyper
 
 def act(key: Key, obs: Tree, memory: tuple[()], *, step: Array, params: Tree, network: ActorAndCritics, explore: bool):
     """Draws actions at `[*N, *observation]`, or takes the likeliest.  The key is consumed."""
-    action_key, random_key = jax.random.split(key)
-    policy, space = networks.apply(network.actor, params, obs), network.spec.action
-    action = policy.sample(seed=action_key) if explore else policy.mode()
-    action = control.to_box(action, space)
-    if explore:
-        action = control.warming(random_key, step, action, space, experience.warm(network.config))
-    return action, {}, memory
+    distribution, first = networks.apply(network.actor, params, obs), experience.warm(network.config)
+    return soft.act(key, step, distribution, network.spec.action, first=first, explore=explore), {}, memory
 
 
 def policy(step: Array, state: State, hypers: Hypers, *, explore: bool, network: ActorAndCritics) -> Policy:

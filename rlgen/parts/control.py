@@ -10,7 +10,6 @@ expectation is taken over, one that was drawn or all discrete ones, `K` numbers 
 """
 
 import functools
-import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -20,15 +19,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from rlgen.core import Array, Box, Discrete, Key, Space, Spec, Tree
-from rlgen.parts import distributional, distributions, networks
+from rlgen.parts import distributional, networks
 
 
 def uniform(bound: float) -> Callable[..., Array]:
     """Initialiser that draws from `U(−bound, bound)`."""
     return lambda key, shape, dtype=jnp.float32: jax.random.uniform(key, shape, dtype, -bound, bound)
-
-
-_LOG_STD = (-20.0, 2.0)
 
 
 class Critic(nn.Module):
@@ -122,6 +118,28 @@ class Critics(nn.Module):
         return self.init({"params": params_key, "dropout": dropout_key}, obs, inner, noise)
 
 
+class DeterministicActor(nn.Module):
+    """The action itself.
+
+    Attributes:
+        spec: of the task.
+        config: with `hidden_sizes`, `activation`, `initialiser` and `actor_bound`, half the width of what the last
+            layer's weights are drawn from.
+    """
+
+    spec: Spec
+    config: Any
+
+    @nn.compact
+    def __call__(self, obs: Array) -> Array:
+        """Gives actions `[*N, D]` between −1 and 1 at `[*N, *observation]`."""
+        config, space = self.config, self.spec.observation
+        torso = networks.torso("mlp", config.hidden_sizes, config.activation, space, initialiser=config.initialiser)
+        last = uniform(config.actor_bound)
+        dense = nn.Dense(self.spec.action.shape[0], kernel_init=last, bias_init=last)
+        return nn.tanh(dense(torso(networks.encode(obs, space))))
+
+
 class ActorAndCritics(NamedTuple):
     """The networks of a task; static."""
 
@@ -137,70 +155,6 @@ class ActorAndCritics(NamedTuple):
     def spec(self) -> Spec:
         """Of the task."""
         return self.actor.spec
-
-
-class Choices(NamedTuple):
-    """Actions that an expectation over the policy is taken over."""
-
-    action: Array | None  # [*N, D] between −1 and 1; None for all discrete ones
-    probability: Array  # [*N, J]
-    log_prob: Array  # [*N, J]
-
-
-class StochasticActor(nn.Module):
-    """The parameters of the policy.
-
-    Attributes:
-        spec: of the task.
-        config: with `hidden_sizes`, `activation` and `initialiser`.
-    """
-
-    spec: Spec
-    config: Any
-
-    @nn.compact
-    def __call__(self, obs: Array) -> Any:
-        """Gives the distribution over actions, between −1 and 1 if they are continuous, at `[*N, *observation]`."""
-        config, action = self.config, self.spec.action
-        torso = networks.torso(
-            "mlp", config.hidden_sizes, config.activation, self.spec.observation, initialiser=config.initialiser
-        )
-        features = torso(networks.encode(obs, self.spec.observation))
-        if isinstance(action, Discrete):
-            return distributions.categorical(nn.Dense(action.num)(features))
-        mean, log_std = jnp.split(nn.Dense(2 * action.shape[0])(features), 2, axis=-1)
-        return distributions.tanh_normal(mean, jnp.clip(log_std, *_LOG_STD))
-
-
-def choices(key: Key, params: Tree, obs: Tree, *, actor: StochasticActor) -> Choices:
-    """What the actor would do at `[*N, *observation]`: an action drawn, or all of them.  The key is consumed."""
-    policy = networks.apply(actor, params, obs)
-    if isinstance(actor.spec.action, Discrete):
-        log_prob = jax.nn.log_softmax(policy.logits)
-        return Choices(None, jnp.exp(log_prob), log_prob)
-    action, log_prob = policy.sample_and_log_prob(seed=key)
-    return Choices(action, jnp.ones_like(log_prob)[..., None], log_prob[..., None])
-
-
-def entropy(chosen: Choices) -> Array:
-    """Entropy of the policy, or of a draw the estimate `−log π`: `[*N]`."""
-    return -(chosen.probability * chosen.log_prob).sum(-1)
-
-
-def temperature(log_temperature: Array, hypers: Any, *, kind: str) -> Array:
-    """`α`, scalar: the `"learned"` one, or what `hypers` say where it is `"fixed"`."""
-    return jnp.exp(log_temperature) if kind == "learned" else jnp.asarray(hypers.temperature)
-
-
-def target_entropy(share: Array | float, space: Space) -> Array:
-    """Nats that a learned temperature holds the policy at, scalar: a share of `−D`, or of `log A`."""
-    nats = math.log(space.num) if isinstance(space, Discrete) else -float(math.prod(space.shape))
-    return share * jnp.float32(nats)
-
-
-def temperature_loss(log_temperature: Array, excess: Array) -> tuple[Array, tuple[()]]:
-    """Its gradient is `excess`, by which the entropy is above its target."""
-    return log_temperature * excess, ()
 
 
 def atoms(hypers: Any, *, config: Any) -> Array | None:

@@ -1,9 +1,10 @@
 """Exploration and schedules.
 
 Sources: the rules are those of Sutton and Barto, "Reinforcement Learning", 2nd edition, chapter 2; the upper confidence
-bound is Auer, Cesa-Bianchi and Fischer 2002, doi:10.1023/A:1013689704352.
+bound is Auer, Cesa-Bianchi and Fischer 2002, doi:10.1023/A:1013689704352; noise with a memory is that of
+arXiv:1509.02971.
 
-Shape legend: `N` any batch shape, `A` actions.
+Shape legend: `N` any batch shape, `A` actions, `D` elements of a continuous action.
 """
 
 from typing import Any
@@ -11,8 +12,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from rlgen.core import Array, Key
+from rlgen.core import Array, Key, Tree
 
+NOISES = ("gaussian", "ou")
 _ABSENT = -1e30  # value of an action that a state does not have; finite, so that differences stay numbers
 
 
@@ -124,3 +126,28 @@ def existing(q_values: Array, num_actions: Array | None) -> Array:
     if num_actions is None:
         return q_values
     return jnp.where(jnp.arange(q_values.shape[-1]) < num_actions[..., None], q_values, _ABSENT)
+
+
+def additive(
+    key: Key, step: Array, memory: Tree, shape: tuple[int, ...], hypers: Any, *, kind: str
+) -> tuple[Array, Tree]:
+    """Draws what is added to continuous actions.
+
+    Args:
+        key: consumed.
+        step: updates done before, scalar.
+        memory: the process so far, `[*N, D]`; `()` for one without memory.
+        shape: of the actions, `[*N, D]`.
+        hypers: with `noise_start`, `noise_end`, `exploration_fraction`, `horizon` and `noise_return`.
+        kind: of `NOISES`: drawn anew at every step, or an Ornstein-Uhlenbeck process.
+
+    Returns:
+        `(noise, memory)`; the noise is `[*N, D]`.
+    """
+    size = linear(hypers.noise_start, hypers.noise_end, step / (hypers.exploration_fraction * hypers.horizon))
+    drawn = jax.random.normal(key, shape)
+    if kind == "gaussian":
+        return size * drawn, memory
+    memory = (1.0 - hypers.noise_return) * memory + drawn
+    # So that the deviation is `size` whatever the share that is lost, once the process has run for a while.
+    return size * memory * jnp.sqrt(hypers.noise_return * (2.0 - hypers.noise_return)), memory

@@ -1,13 +1,20 @@
-"""Batch renormalisation, arXiv:1702.03275: batch normalisation whose training and use agree.
+"""Batch renormalisation, arXiv:1702.03275: batch normalisation whose training and use agree; and networks of it.
 
-Shape legend: `N` any batch shape, `D` features.
+An algorithm's `Config` gives `hidden_sizes` of the actor, `critic_sizes`, `num_critics`, `activation`, `decay` and
+`renorm_warm_up`.
+
+Shape legend: `N` any batch shape, `D` features, or elements of an action, `C` critics.
 """
+
+import functools
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jax import lax
 
-from rlgen.core import Array
+from rlgen.core import Array, Spec
+from rlgen.parts import networks, soft
 
 STATISTICS = "batch_stats"  # the collection that running statistics lie in
 
@@ -64,3 +71,72 @@ class BatchRenorm(nn.Module):
             var.value = self.decay * var.value + (1 - self.decay) * batch_var
             count.value = count.value + 1
         return ((inputs - batch_mean) / batch_deviation * ratio + shift) * scale + bias
+
+
+class Torso(nn.Module):
+    """Dense layers, each behind a renormalisation of what it reads."""
+
+    config: Any
+    sizes: tuple[int, ...]
+
+    @nn.compact
+    def __call__(self, inputs: Array, *, train: bool) -> Array:
+        """Maps `[*N, features]` to `[*N, sizes[-1]]`, renormalised."""
+        norm = functools.partial(BatchRenorm, self.config.decay, self.config.renorm_warm_up)
+        hidden = norm()(inputs, train=train)
+        for size in self.sizes:
+            hidden = networks.ACTIVATIONS[self.config.activation](nn.Dense(size)(hidden))
+            hidden = norm()(hidden, train=train)
+        return hidden
+
+
+class Actor(nn.Module):
+    """The policy."""
+
+    spec: Spec
+    config: Any
+
+    @nn.compact
+    def __call__(self, obs: Array, *, train: bool) -> Any:
+        """Gives the distribution over actions between −1 and 1 at `[*N, *observation]`."""
+        obs = networks.encode(obs, self.spec.observation)
+        features = Torso(self.config, self.config.hidden_sizes)(obs, train=train)
+        mean, log_std = jnp.split(nn.Dense(2 * self.spec.action.shape[0])(features), 2, axis=-1)
+        return soft.squashed(mean, log_std)
+
+
+class Critic(nn.Module):
+    """A prediction of the return of an action."""
+
+    spec: Spec
+    config: Any
+
+    @nn.compact
+    def __call__(self, obs: Array, action: Array, train: bool) -> Array:
+        """Maps `[*N, *observation]` and `[*N, D]` between −1 and 1 to returns `[*N]`."""
+        inputs = jnp.concatenate([networks.encode(obs, self.spec.observation), action], axis=-1)
+        return nn.Dense(1)(Torso(self.config, self.config.critic_sizes)(inputs, train=train))[..., 0]
+
+
+class Networks(NamedTuple):
+    """Of a task; static."""
+
+    spec: Spec
+    config: Any
+
+    @property
+    def actor(self) -> Actor:
+        """The policy."""
+        return Actor(self.spec, self.config)
+
+    @property
+    def critics(self) -> Any:
+        """`C` critics that share nothing: `(obs, action, train) -> [C, *N]`."""
+        many = nn.vmap(
+            Critic,
+            in_axes=None,  # pyright: ignore[reportArgumentType]  # flax says int and takes None for all inputs
+            axis_size=self.config.num_critics,
+            variable_axes={"params": 0, STATISTICS: 0},
+            split_rngs={"params": True},
+        )
+        return many(self.spec, self.config)

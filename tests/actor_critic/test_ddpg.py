@@ -11,7 +11,7 @@ import rlax
 from rlgen.actor_critic import ddpg
 from rlgen.core import Box, Discrete, Spec
 from rlgen.envs import probes
-from rlgen.parts.control import ActorAndCritics, Critics
+from rlgen.parts.control import ActorAndCritics, Critics, DeterministicActor
 from rlgen.parts.replay import Steps
 
 SPEC = Spec(Box((3,)), Box((2,), -2.0, 2.0))
@@ -25,7 +25,7 @@ close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5)
 def begun(**config):
     """A network, a learner and a minibatch."""
     config = ddpg.Config(**{**SMALL, **config})
-    network = ActorAndCritics(ddpg.Actor(SPEC, config), Critics(SPEC, config))
+    network = ActorAndCritics(DeterministicActor(SPEC, config), Critics(SPEC, config))
     learner = jax.jit(functools.partial(ddpg.init, network=network))(jax.random.key(0), HYPERS).learner
     targets = jax.tree.map(lambda leaf: leaf + 0.1, (learner.target_actor, learner.target_critics))
     learner = learner._replace(target_actor=targets[0], target_critics=targets[1])
@@ -106,26 +106,6 @@ def test_the_actor_and_all_targets_wait_for_their_turn():
     new, old = (learner.actor, learner.critics), (before.target_actor, before.target_critics)
     expected = jax.tree.map(lambda old, new: 0.995 * old + 0.005 * new, old, new)
     jax.tree.map(close, (learner.target_actor, learner.target_critics), expected)
-
-
-@pytest.mark.parametrize("kind", ddpg.NOISES)
-def test_noise_has_the_deviation_of_its_schedule(kind):
-    config, hypers = ddpg.Config(noise=kind), HYPERS._replace(noise_start=1.0, noise_end=0.5)
-
-    @jax.jit
-    def drawn(step):
-        def one(memory, key):
-            noise, memory = ddpg.noise(key, step, memory, (1000, 2), hypers, config=config)
-            return memory, noise
-
-        start = jnp.zeros((1000, 2)) if kind == "ou" else ()
-        return jax.lax.scan(one, start, jax.random.split(KEY, 40))[1]
-
-    for step, deviation in ((0, 1.0), (5, 0.75), (20, 0.5)):
-        noise = np.asarray(drawn(step))[-10:]
-        np.testing.assert_allclose(noise.std(), deviation, rtol=0.05)
-        kept = np.mean(noise[1:] * noise[:-1]) / deviation**2
-        np.testing.assert_allclose(kept, 0.85 if kind == "ou" else 0.0, atol=0.05)
 
 
 def test_a_process_begins_anew_with_an_episode_and_is_not_evaluated():

@@ -10,9 +10,10 @@ import pytest
 from rlgen.actor_critic import sac
 from rlgen.core import Box, Discrete, Spec
 from rlgen.envs import probes
-from rlgen.parts import control
-from rlgen.parts.control import ActorAndCritics, Critics, StochasticActor
+from rlgen.parts import soft
+from rlgen.parts.control import ActorAndCritics, Critics
 from rlgen.parts.replay import Steps
+from rlgen.parts.soft import StochasticActor
 
 BOX = Box((2,), -2.0, 2.0)
 SMALL = {"hidden_sizes": (4,), "batch_size": 5, "capacity": 16, "warm_up": 0, "critic_bound": 1.0}
@@ -38,7 +39,7 @@ def begun(action=BOX, **config):
 def seen(key, network, learner, params, obs):
     """What the actor chooses with the first of `key`'s parts, and what critics with `params` say of it."""
     action_key, critics_key = jax.random.split(key, 3)[:2]
-    chosen = control.choices(action_key, learner.actor, obs, actor=network.actor)
+    chosen = soft.choices(action_key, learner.actor, obs, actor=network.actor)
     return chosen, np.asarray(network.critics.predict(critics_key, params, obs, chosen.action))
 
 
@@ -95,7 +96,7 @@ def test_the_actor_climbs_values_and_entropy(actor_value, reduce):
     network, learner, batch = begun(actor_value=actor_value)
     loss, nats = sac.actor_loss(learner.actor, KEY, learner, batch, HYPERS, network=network)
     action_key, critics_key = jax.random.split(KEY)
-    chosen = control.choices(action_key, learner.actor, batch.obs, actor=network.actor)
+    chosen = soft.choices(action_key, learner.actor, batch.obs, actor=network.actor)
     q_values = network.critics.predict(critics_key, learner.critics, batch.obs, chosen.action)[..., 0]
     close((loss, nats), ((0.3 * chosen.log_prob[:, 0] - reduce(q_values, axis=0)).mean(), -chosen.log_prob.mean()))
 
@@ -109,9 +110,7 @@ def test_temperature_falls_when_entropy_is_above_its_target_and_stays_when_it_is
         above = float(nats) > -2.0 * share
         assert above == (share > 0)
         close(change, 0.0 if temperature == "fixed" else -0.01 if above else 0.01)
-        assert control.temperature(learner.log_temperature, hypers, kind=temperature) == pytest.approx(0.3)
-    close(control.target_entropy(0.98, Discrete(4)), 0.98 * np.log(4))
-    close(control.target_entropy(0.5, BOX), -1.0)
+        assert soft.temperature(learner.log_temperature, hypers, kind=temperature) == pytest.approx(0.3)
 
 
 def test_actor_waits_for_its_turn_and_targets_follow_every_step():

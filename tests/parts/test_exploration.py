@@ -1,5 +1,7 @@
 """Exploration: how often which action is taken, and schedules."""
 
+from types import SimpleNamespace as Schedule
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -110,3 +112,23 @@ def test_actions_that_a_state_does_not_have_are_never_taken():
     action = epsilon_greedy(jax.random.key(10), q_values, 0.6, num_actions)
     for column, expected in enumerate([[1, 0, 0, 0], [0.2, 0.6, 0.2, 0], [0.15, 0.15, 0.15, 0.55]]):
         assert frequencies_are(action[:, column], expected)
+
+
+@pytest.mark.parametrize("kind", exploration.NOISES)
+def test_noise_has_the_deviation_of_its_schedule(kind):
+    hypers = Schedule(noise_start=1.0, noise_end=0.5, exploration_fraction=1.0, horizon=10.0, noise_return=0.15)
+
+    @jax.jit
+    def drawn(step):
+        def one(memory, key):
+            noise, memory = exploration.additive(key, step, memory, (1000, 2), hypers, kind=kind)
+            return memory, noise
+
+        start = jnp.zeros((1000, 2)) if kind == "ou" else ()
+        return jax.lax.scan(one, start, jax.random.split(jax.random.key(9), 40))[1]
+
+    for step, deviation in ((0, 1.0), (5, 0.75), (20, 0.5)):
+        noise = np.asarray(drawn(step))[-10:]
+        np.testing.assert_allclose(noise.std(), deviation, rtol=0.05)
+        kept = np.mean(noise[1:] * noise[:-1]) / deviation**2
+        np.testing.assert_allclose(kept, 0.85 if kind == "ou" else 0.0, atol=0.05)

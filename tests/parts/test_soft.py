@@ -1,0 +1,83 @@
+"""Soft policies: what an expectation is taken over, entropies, temperatures, and which action is taken."""
+
+import functools
+from types import SimpleNamespace as Config
+
+import distrax
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from rlgen.core import Box, Discrete, Spec
+from rlgen.parts import soft
+
+KEY = jax.random.key(2)
+BOX, OBS = Box((2,), -2.0, 2.0), np.random.default_rng(1).normal(size=(5, 3)).astype(np.float32)
+CONFIG = Config(hidden_sizes=(4,), activation="relu", initialiser="lecun")
+close = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6)
+
+
+def begun(action):
+    actor = soft.StochasticActor(Spec(Box((3,)), action), CONFIG)
+    return actor, actor.init(jax.random.key(0), OBS)
+
+
+def test_all_discrete_actions_are_weighed_by_their_probabilities():
+    actor, params = begun(Discrete(4))
+    chosen = soft.choices(KEY, params, OBS, actor=actor)
+    probability = np.asarray(jax.nn.softmax(actor.apply(params, OBS).logits))
+    assert chosen.action is None
+    close(chosen.probability, probability)
+    close(soft.entropy(chosen), -(probability * np.log(probability)).sum(-1))
+
+
+def test_one_continuous_action_stands_for_all():
+    actor, params = begun(BOX)
+    chosen = soft.choices(KEY, params, OBS, actor=actor)
+    assert chosen.action.shape == (5, 2) and np.all(np.abs(chosen.action) < 1)
+    np.testing.assert_array_equal(chosen.probability, np.ones((5, 1)))
+    close(soft.entropy(chosen), -actor.apply(params, OBS).log_prob(chosen.action), rtol=1e-3)
+
+
+def test_a_squashed_policy_has_the_density_of_a_change_of_variables():
+    mean, log_std = jnp.array([[0.3, -1.0]]), jnp.array([[-0.5, -1.0]])
+    action = np.array([[0.6, -0.2]])
+    before = np.arctanh(action)
+    normal = distrax.Normal(mean, jnp.exp(log_std)).log_prob(before)
+    expected = (normal - np.log(1 - action**2)).sum(-1)
+    close(soft.squashed(mean, log_std).log_prob(jnp.asarray(action)), expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("log_std", "bound"), [(9.0, 2.0), (-50.0, -20.0)])
+def test_deviations_are_bounded(log_std, bound):
+    mean, action = jnp.zeros((1, 2)), jnp.array([[0.5, 0.1]])
+    far, at = (soft.squashed(mean, jnp.full((1, 2), value)).log_prob(action) for value in (log_std, bound))
+    np.testing.assert_array_equal(far, at)
+
+
+@pytest.mark.parametrize(("nats", "step"), [(3.0, -0.1), (1.0, 0.1)])
+def test_a_temperature_falls_while_there_is_more_entropy_than_its_target(nats, step):
+    rule = optax.sgd(0.1)
+    start = jnp.float32(0.5)
+    moved, _ = soft.regulate(start, rule.init(start), rule, jnp.float32(nats), jnp.float32(2.0))
+    close(moved - start, step)
+
+
+def test_temperatures_are_learned_or_fixed_and_targets_are_shares():
+    hypers = Config(temperature=0.3)
+    close(soft.temperature(jnp.log(0.7), hypers, kind="learned"), 0.7)
+    close(soft.temperature(jnp.log(0.7), hypers, kind="fixed"), 0.3)
+    close(soft.target_entropy(0.98, Discrete(4)), 0.98 * np.log(4))
+    close(soft.target_entropy(0.5, BOX), -1.0)
+
+
+def test_actions_are_at_random_then_drawn_and_when_evaluated_the_likeliest():
+    mean, log_std = jnp.tile(jnp.array([0.5, -0.5]), (4000, 1)), jnp.full((4000, 2), -3.0)
+    act = functools.partial(soft.act, KEY, policy=soft.squashed(mean, log_std), space=BOX, first=3)
+    random, drawn = (np.asarray(act(jnp.int32(step), explore=True)) for step in (2, 3))
+    close(random.std(0), 4 / np.sqrt(12), rtol=0.05)
+    close(drawn.mean(0), 2 * np.tanh([0.5, -0.5]), atol=0.02)
+    assert 0.02 < drawn.std(0).min() < drawn.std(0).max() < 0.2
+    close(act(jnp.int32(0), explore=False)[0], 2 * np.tanh([0.5, -0.5]))
