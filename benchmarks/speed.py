@@ -183,11 +183,14 @@ def run(peers: Path, checkout: Path | None, repeats: int, only: str) -> None:
     for row in ROWS:
         if not fnmatch.fnmatch(row.name, only) or (row.peer == "purejaxrl" and checkout is None):
             continue
-        script = str(Path(__file__).parent / "peers" / f"{row.peer}.py")
         source = (str(checkout),) if row.peer == "purejaxrl" else ()
         ours = [sys.executable, "-m", "benchmarks.worker", row.experiment, json.dumps(row.options)]
-        theirs = [str(peers / row.peer / "bin" / "python"), "-P", script, *source, *row.arguments]
-        said = measure.alternate({"rlgen": (ours, {"JAX_NUM_CPU_DEVICES": cores}), row.peer: (theirs, {})}, repeats)
+        theirs = [str(peers / row.peer / "bin" / "python"), "-P", "-m", f"benchmarks.peers.{row.peer}", *source]
+        theirs += row.arguments
+        environment = {"PYTHONPATH": str(Path(__file__).parents[1])}
+        said = measure.alternate(
+            {"rlgen": (ours, {"JAX_NUM_CPU_DEVICES": cores}), row.peer: (theirs, environment)}, repeats
+        )
         sides = {name: measure.summarise(runs) for name, runs in said.items()}
         ratio = sides["rlgen"]["steps_per_second"] / sides[row.peer]["steps_per_second"]
         content = {"name": row.name, "work": row.work, "peer": row.peer, "ratio": ratio, **sides}

@@ -75,6 +75,11 @@ class Policy(NamedTuple):
     apply: Callable[[Key, Tree, Tree], tuple[Tree, dict[str, Tree], Tree]]
 
 
+def memoryless(apply: Callable[[Key, Tree, Tree], tuple[Tree, dict[str, Tree], Tree]]) -> Policy:
+    """A policy that carries nothing from one step to the next."""
+    return Policy(memory=lambda batch_shape: (), apply=apply)
+
+
 class Source(NamedTuple):
     """Where batches come from: environments under a policy, a dataset, a population.
 

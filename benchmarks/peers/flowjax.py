@@ -2,7 +2,7 @@
 
 Run by a Python that has flowjax::
 
-    python benchmarks/peers/flowjax.py '{"task": "moons", "loop": "scan", "steps": 1000000}'
+    python -m benchmarks.peers.flowjax '{"task": "moons", "loop": "scan", "steps": 1000000}'
 
 `loop` is `"scan"` for gradient steps in one compiled scan over points that are drawn anew, or `"fit"` for the library's
 own `fit_to_data` on as many points as it sees in the scan.  It prints one line of JSON; speeds are points a second, and
@@ -10,7 +10,6 @@ the final return is the mean loss in nats over the last fiftieth.
 """
 
 import json
-import resource
 import sys
 import time
 
@@ -22,6 +21,8 @@ import paramax
 from flowjax.distributions import StandardNormal
 from flowjax.flows import coupling_flow
 from flowjax.train import fit_to_data
+
+from benchmarks.peers import timing
 
 BATCH, RATE, NOISE, MOST = 100, 5e-4, 0.05, 20_000
 
@@ -61,13 +62,7 @@ def scanned(flow, draw, num_steps):
     def run(params, key):
         return jax.lax.scan(body, (params, optimiser.init(params)), jax.random.split(key, num_steps))[1]
 
-    start = time.perf_counter()
-    lowered = jax.jit(run).lower(params, jax.random.key(1))
-    middle = time.perf_counter()
-    compiled = lowered.compile()
-    end = time.perf_counter()
-    losses = jax.block_until_ready(compiled(params, jax.random.key(1)))
-    return middle - start, end - middle, time.perf_counter() - end, losses
+    return timing.phases(run, params, jax.random.key(1))
 
 
 def fitted(flow, draw, num_steps):
@@ -80,7 +75,7 @@ def fitted(flow, draw, num_steps):
     epochs = max(num_steps * BATCH // int(0.9 * len(points)), 1)
     start = time.perf_counter()
     _, losses = fit_to_data(jax.random.key(2), flow, data=points, max_epochs=epochs, max_patience=10_000, **settings)
-    return 0.0, compiled, time.perf_counter() - start, jnp.array(losses["val"])
+    return (0.0, compiled, time.perf_counter() - start), jnp.array(losses["val"])
 
 
 def main(options):
@@ -89,20 +84,8 @@ def main(options):
     num_steps = options["steps"] // BATCH
     flow = coupling_flow(jax.random.key(0), base_dist=StandardNormal((2,)))
     measure = {"scan": scanned, "fit": fitted}[options["loop"]]
-    lower_seconds, compile_seconds, run_seconds, losses = measure(flow, draw, num_steps)
-    print(
-        json.dumps(
-            {
-                "lower_seconds": lower_seconds,
-                "compile_seconds": compile_seconds,
-                "run_seconds": run_seconds,
-                "steps_per_second": num_steps * BATCH / run_seconds,
-                "final_return": float(losses[-max(len(losses) // 50, 1) :].mean()),
-                "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-                "jax": jax.__version__,
-            }
-        )
-    )
+    seconds, losses = measure(flow, draw, num_steps)
+    timing.say(seconds, num_steps * BATCH, losses[-max(len(losses) // 50, 1) :].mean())
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 Run by a Python that has jax, flax, optax, distrax, flashbax and gymnax 0.0.8::
 
-    python benchmarks/peers/purejaxrl.py CHECKOUT ppo '{"seeds": 16}'
+    python -m benchmarks.peers.purejaxrl CHECKOUT ppo '{"seeds": 16}'
 
 It prints one line of JSON.  Modules that purejaxrl imports but a timing does not need (brax, navix, wandb) are
 replaced by mocks, and `jax.tree_map`, which jax has removed, by its new name.
@@ -10,13 +10,12 @@ replaced by mocks, and `jax.tree_map`, which jax has removed, by its new name.
 
 import contextlib
 import json
-import resource
 import sys
-import time
 from unittest import mock
 
 import jax
-import jax.numpy as jnp
+
+from benchmarks.peers import timing
 
 PPO = {
     "LR": 2.5e-4,
@@ -83,30 +82,8 @@ def main(checkout, name, options):
         curve = train(key)["metrics"][returns]
         return curve[-max(curve.shape[0] // 50, 1) :].mean()
 
-    keys = jax.random.split(jax.random.PRNGKey(0), seeds) if seeds > 1 else jax.random.PRNGKey(0)
-    start = time.perf_counter()
-    lowered = jax.jit(jax.vmap(final_return) if seeds > 1 else final_return).lower(keys)
-    lower_seconds = time.perf_counter() - start
-    start = time.perf_counter()
-    compiled = lowered.compile()
-    compile_seconds = time.perf_counter() - start
-    start = time.perf_counter()
-    result = jax.block_until_ready(compiled(keys))
-    run_seconds = time.perf_counter() - start
-    print(
-        json.dumps(
-            {
-                "lower_seconds": lower_seconds,
-                "compile_seconds": compile_seconds,
-                "run_seconds": run_seconds,
-                "steps_per_second": seeds * config["TOTAL_TIMESTEPS"] / run_seconds,
-                "final_return": float(jnp.median(result)),
-                "final_returns": jnp.atleast_1d(result).tolist(),
-                "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-                "jax": jax.__version__,
-            }
-        )
-    )
+    seconds, result = timing.phases(*timing.seeded(final_return, seeds))
+    timing.say(seconds, seeds * config["TOTAL_TIMESTEPS"], result)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from rlgen.core import Algorithm, Array, Key, Policy, Spec, Transition, Tree
+from rlgen.core import Algorithm, Array, Key, Policy, Spec, Transition, Tree, memoryless
 from rlgen.parts import checks, control, experience, losses, networks, optim, renorm, soft
 from rlgen.parts.renorm import Networks
 from rlgen.parts.replay import Steps
@@ -308,10 +308,7 @@ def act(key: Key, obs: Tree, memory: tuple[()], *, step: Array, learner: Learner
 def policy(step: Array, state: State, hypers: Hypers, *, explore: bool, network: Networks) -> Policy:
     """The actor, and actions at random before learning begins; the likeliest action when it is evaluated."""
     del hypers
-    return Policy(
-        memory=lambda batch_shape: (),
-        apply=functools.partial(act, step=step, learner=state.learner, network=network, explore=explore),
-    )
+    return memoryless(functools.partial(act, step=step, learner=state.learner, network=network, explore=explore))
 
 
 def build(spec: Spec, config: Config) -> Algorithm:

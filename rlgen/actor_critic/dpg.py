@@ -22,7 +22,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from rlgen.core import Algorithm, Array, Box, Key, Policy, Spec, Transition
+from rlgen.core import Algorithm, Array, Box, Key, Policy, Spec, Transition, memoryless
 from rlgen.parts import checks
 
 CRITICS = ("q", "sarsa")
@@ -157,10 +157,7 @@ def policy(step: Array, state: State, hypers: Hypers, *, explore: bool, spec: Sp
     """The linear policy, with noise while exploring."""
     del step
     noise = hypers.noise if explore else 0.0
-    return Policy(
-        memory=lambda batch_shape: (),
-        apply=functools.partial(act, learner=state.learner, noise=noise, space=spec.action),
-    )
+    return memoryless(functools.partial(act, learner=state.learner, noise=noise, space=spec.action))
 
 
 def build(spec: Spec, config: Config) -> Algorithm:

@@ -24,7 +24,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from rlgen.core import Algorithm, Array, Discrete, Key, Policy, Spec, Transition, Tree
+from rlgen.core import Algorithm, Array, Discrete, Key, Policy, Spec, Transition, Tree, memoryless
 from rlgen.parts import checks, control, distributional, experience, losses, networks, optim, q_networks, soft
 from rlgen.parts.control import ActorAndCritics, Critics
 from rlgen.parts.replay import Steps
@@ -368,10 +368,7 @@ def act(key: Key, obs: Tree, memory: tuple[()], *, step: Array, params: Tree, ne
 def policy(step: Array, state: State, hypers: Hypers, *, explore: bool, network: ActorAndCritics) -> Policy:
     """The actor, and actions at random before learning begins; the likeliest action when it is evaluated."""
     del hypers
-    return Policy(
-        memory=lambda batch_shape: (),
-        apply=functools.partial(act, step=step, params=state.learner.actor, network=network, explore=explore),
-    )
+    return memoryless(functools.partial(act, step=step, params=state.learner.actor, network=network, explore=explore))
 
 
 def build(spec: Spec, config: Config) -> Algorithm:

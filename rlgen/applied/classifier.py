@@ -17,8 +17,8 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from rlgen.core import Algorithm, Array, Box, Discrete, Key, Policy, Spec, Tree
-from rlgen.parts import exploration, networks, optim
+from rlgen.core import Algorithm, Array, Box, Discrete, Key, Policy, Spec, Tree, memoryless
+from rlgen.parts import networks, optim
 
 PLAYER = "classifier"
 
@@ -122,14 +122,6 @@ def init(key: Key, hypers: Hypers, *, network: Classifier, shape: tuple[int, ...
     return {PLAYER: network.init(key, jnp.zeros((1, *shape), jnp.uint8))}
 
 
-def update(
-    key: Key, step: Array, state: optim.Game, batch: Examples, hypers: Hypers, *, rounds: Callable
-) -> tuple[optim.Game, Metrics]:
-    """Takes `K` gradient steps on `[K, M]` examples.  The key is consumed."""
-    rate = exploration.linear(hypers.learning_rate, hypers.learning_rate_end, step / hypers.horizon)
-    return rounds(key, step, state, batch, hypers._replace(learning_rate=rate))
-
-
 def score(
     key: Key, game: optim.Game, examples: Examples, hypers: Hypers, *, network: Classifier, chunk: int = 500
 ) -> Array:
@@ -154,10 +146,7 @@ def act(key: Key, inputs: Array, memory: tuple[()], *, params: Tree, network: Cl
 def policy(step: Array, state: optim.Game, hypers: Hypers, *, explore: bool, network: Classifier) -> Policy:
     """The classifier."""
     del step, hypers
-    return Policy(
-        memory=lambda batch_shape: (),
-        apply=functools.partial(act, params=state.params[PLAYER], network=network, explore=explore),
-    )
+    return memoryless(functools.partial(act, params=state.params[PLAYER], network=network, explore=explore))
 
 
 def assemble(spec: Spec, config: Config) -> Classifier:
@@ -193,13 +182,13 @@ def build(spec: Spec, config: Config) -> Algorithm:
         ValueError: if the task is no classification of images.
     """
     network = assemble(spec, config)
-    game = optim.play(
+    return optim.play(
         {PLAYER: player(network)},
         init=functools.partial(init, network=network, shape=spec.observation.shape),
         policy=functools.partial(policy, network=network),
         report=lambda said: said[PLAYER],
+        schedule=optim.annealed,
     )
-    return game._replace(update=functools.partial(update, rounds=game.update))
 
 
 def build_score(spec: Spec, config: Config) -> Callable[..., Array]:

@@ -19,8 +19,8 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from rlgen.core import Algorithm, Array, Box, Key, Policy, Spec, Tree
-from rlgen.parts import adversaries, exploration, networks, optim
+from rlgen.core import Algorithm, Array, Box, Key, Policy, Spec, Tree, memoryless
+from rlgen.parts import adversaries, networks, optim
 from rlgen.parts.translators import Captioned, Reader
 
 PLAYER = "matcher"
@@ -149,14 +149,6 @@ def init(key: Key, hypers: Hypers, *, network: Matcher, shape: tuple[int, ...]) 
     return {PLAYER: network.init(key, jnp.zeros((1, *shape), jnp.uint8), jnp.zeros((1, 1), jnp.int32))}
 
 
-def update(
-    key: Key, step: Array, state: optim.Game, batch: Captioned, hypers: Hypers, *, rounds: Callable
-) -> tuple[optim.Game, Metrics]:
-    """Takes `K` gradient steps on `[K, M]` examples.  The key is consumed."""
-    rate = exploration.linear(hypers.learning_rate, hypers.learning_rate_end, step / hypers.horizon)
-    return rounds(key, step, state, batch, hypers._replace(learning_rate=rate))
-
-
 def similarity(params: Tree, images: Array, captions: Array, *, network: Matcher, chunk: int = 500) -> Array:
     """Cosines between images `[N, H, W, C]` and captions `[D, L]`, `[N, D]`."""
     look = lambda image: networks.apply(network, params, image[None], method="look")[0]  # noqa: E731
@@ -199,10 +191,7 @@ def act(key: Key, inputs: Array, memory: tuple[()], *, params: Tree, network: Ma
 def policy(step: Array, state: optim.Game, hypers: Hypers, *, explore: bool, network: Matcher) -> Policy:
     """The encoder of images."""
     del step, hypers, explore
-    return Policy(
-        memory=lambda batch_shape: (),
-        apply=functools.partial(act, params=state.params[PLAYER], network=network),
-    )
+    return memoryless(functools.partial(act, params=state.params[PLAYER], network=network))
 
 
 def assemble(spec: Spec, config: Config) -> Matcher:
@@ -238,13 +227,13 @@ def build(spec: Spec, config: Config) -> Algorithm:
         ValueError: if the task is another.
     """
     network = assemble(spec, config)
-    game = optim.play(
+    return optim.play(
         {PLAYER: player(network)},
         init=functools.partial(init, network=network, shape=spec.observation.shape),
         policy=functools.partial(policy, network=network),
         report=lambda said: said[PLAYER],
+        schedule=optim.annealed,
     )
-    return game._replace(update=functools.partial(update, rounds=game.update))
 
 
 def build_score(spec: Spec, config: Config) -> Callable[..., Array]:

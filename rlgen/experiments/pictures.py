@@ -30,22 +30,8 @@ class Data(NamedTuple):
     judge: Tree = ()
 
 
-@dataclasses.dataclass(frozen=True)
-class Pictures:
-    """What all tasks over one dataset of images share.
-
-    Attributes:
-        dataset: its name.
-        shape: of an image, `(height, width, channels)`.
-    """
-
-    dataset: str
-    shape: tuple[int, int, int]
-
-    @property
-    def datasets(self) -> tuple[str, ...]:
-        """The one dataset."""
-        return (self.dataset,)
+class Minibatches:
+    """What all tasks over shuffled examples share."""
 
     @property
     def watched(self) -> str | None:
@@ -63,6 +49,24 @@ class Pictures:
     def curve(self, report: Report) -> Any:
         """The training loss."""
         return report.metrics.loss
+
+
+@dataclasses.dataclass(frozen=True)
+class Pictures(Minibatches):
+    """What all tasks over one dataset of images share.
+
+    Attributes:
+        dataset: its name.
+        shape: of an image, `(height, width, channels)`.
+    """
+
+    dataset: str
+    shape: tuple[int, int, int]
+
+    @property
+    def datasets(self) -> tuple[str, ...]:
+        """The one dataset."""
+        return (self.dataset,)
 
 
 @dataclasses.dataclass(frozen=True)

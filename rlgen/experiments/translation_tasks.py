@@ -19,10 +19,10 @@ from rlgen.applied import matcher
 from rlgen.applied.classifier import Examples
 from rlgen.core import Array, Box, Key, Source, Spec
 from rlgen.experiments import judges
-from rlgen.experiments.pictures import Data
+from rlgen.experiments.pictures import Data, Minibatches
 from rlgen.experiments.tasks import LOSS
 from rlgen.parts.translators import Captioned
-from rlgen.sources import dataset, pair
+from rlgen.sources import pair
 from rlgen.train import Report
 
 DRAWING_SIDE, CAPTION_LENGTH, NUM_WORDS = 32, 8, 640
@@ -136,17 +136,12 @@ def resize(images: Any, shape: tuple[int, int, int], margin: int = 0) -> Any:
 
 
 @dataclasses.dataclass(frozen=True)
-class Captions:
+class Captions(Minibatches):
     """What the tasks over captioned drawings share."""
 
     datasets: tuple[str, ...] = dataclasses.field(default=("captions",), init=False)
     online: bool = dataclasses.field(default=False, init=False)
     higher_is_better: bool = dataclasses.field(default=True, init=False)
-
-    @property
-    def watched(self) -> str | None:
-        """The loss."""
-        return LOSS
 
     @property
     def judge(self) -> str | None:
@@ -175,18 +170,6 @@ class Captions:
 
         train, test = map(part, jax.random.split(jax.random.key(0)))
         return Data(train, test, judges.random_params(self.judge))
-
-    def steps_per_update(self, config: Any) -> int:
-        """Examples, `K * M`."""
-        return config.num_steps * config.batch_size
-
-    def source(self, config: Any, data: Data) -> Source:
-        """Shuffled minibatches `[K, M, ...]`."""
-        return dataset.build(data.train, batch_size=config.batch_size, num_batches=config.num_steps)
-
-    def curve(self, report: Report) -> Any:
-        """The training loss."""
-        return report.metrics.loss
 
 
 @dataclasses.dataclass(frozen=True)

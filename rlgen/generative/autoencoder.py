@@ -22,7 +22,7 @@ import optax
 from jax import lax
 from jax.scipy.special import rel_entr
 
-from rlgen.core import Algorithm, Array, Box, Key, Policy, Spec, Tree
+from rlgen.core import Algorithm, Array, Box, Key, Policy, Spec, Tree, memoryless
 from rlgen.parts import checks, coders, networks, optim
 
 PLAYER = "autoencoder"
@@ -241,10 +241,7 @@ def act(key: Key, inputs: Array, memory: tuple[()], *, params: Tree, network: Au
 def policy(step: Array, state: optim.Game, hypers: Hypers, *, explore: bool, network: Autoencoder) -> Policy:
     """The way to the code and back: a policy from images to images, which has nothing to explore."""
     del step, hypers, explore
-    return Policy(
-        memory=lambda batch_shape: (),
-        apply=functools.partial(act, params=state.params[PLAYER], network=network),
-    )
+    return memoryless(functools.partial(act, params=state.params[PLAYER], network=network))
 
 
 def assemble(spec: Spec, config: Config) -> Autoencoder:

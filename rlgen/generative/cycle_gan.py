@@ -20,8 +20,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from rlgen.core import Algorithm, Array, Box, Key, Policy, Spec, Tree
-from rlgen.parts import adversaries, exploration, networks, optim, translators
+from rlgen.core import Algorithm, Array, Box, Key, Policy, Spec, Tree, memoryless
+from rlgen.parts import adversaries, networks, optim, translators
 from rlgen.sources.pair import Pair
 
 TRANSLATORS, DISCRIMINATORS = "translators", "discriminators"
@@ -180,9 +180,7 @@ def update(
         for own, pool, images in zip((first_key, second_key), state.pools, fake, strict=True)
     ]
     pools, seen = (jnp.stack(each) for each in zip(*exchanged, strict=True))
-    share = exploration.linear(1.0, hypers.annealed_share, step / hypers.horizon)
-    annealed = hypers._replace(learning_rate=share * hypers.learning_rate)
-    game, metrics = rounds(play_key, step, state.game, Shown(real[None], seen[None]), annealed)
+    game, metrics = rounds(play_key, step, state.game, Shown(real[None], seen[None]), hypers)
     return State(game, pools), metrics
 
 
@@ -197,7 +195,7 @@ def policy(step: Array, state: State, hypers: Hypers, *, explore: bool, pairs: N
     """The translator of the first kind."""
     del step, hypers, explore
     params = jax.tree.map(lambda leaf: leaf[0], state.game.params[TRANSLATORS])
-    return Policy(memory=lambda batch_shape: (), apply=functools.partial(act, params=params, pairs=pairs))
+    return memoryless(functools.partial(act, params=params, pairs=pairs))
 
 
 def bind(pairs: Networks) -> Algorithm:
@@ -207,6 +205,7 @@ def bind(pairs: Networks) -> Algorithm:
         init=functools.partial(start, pairs=pairs),
         policy=functools.partial(policy, pairs=pairs),
         report=lambda said: Metrics(*said[TRANSLATORS], discriminator_loss=said[DISCRIMINATORS]),
+        schedule=functools.partial(optim.slowed, names=("learning_rate",)),
     )
     return Algorithm(
         functools.partial(init, pairs=pairs, first=game.init),

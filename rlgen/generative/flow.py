@@ -27,8 +27,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from rlgen.core import Algorithm, Array, Key, Policy, Spec, Tree
-from rlgen.parts import bijectors, checks, exploration, networks, optim
+from rlgen.core import Algorithm, Array, Key, Policy, Spec, Tree, memoryless
+from rlgen.parts import bijectors, checks, networks, optim
 from rlgen.parts.flow_modules import (
     Flatten,
     FlowModel,
@@ -213,8 +213,7 @@ def update(
     # `init` sees no data, and the first batch is the first that is seen: ActNorm starts from it.  `step` is no part of
     # a sweep's batch, so this stays a branch, and costs nothing later.
     state = lax.cond(step == 0, lambda: begin(start_key, state, batch[0], network=network), lambda: state)
-    rate = exploration.linear(hypers.learning_rate, hypers.learning_rate_end, step / hypers.horizon)
-    return rounds(rounds_key, step, state, batch, hypers._replace(learning_rate=rate))
+    return rounds(rounds_key, step, state, batch, hypers)
 
 
 def score(
@@ -251,10 +250,7 @@ def policy(
 ) -> Policy:
     """The inverse over latents drawn from the base: a policy without an input, which explores as it is."""
     del step, hypers, explore
-    return Policy(
-        memory=lambda batch_shape: (),
-        apply=functools.partial(act, params=state.params[PLAYER], network=network, discrete=discrete),
-    )
+    return memoryless(functools.partial(act, params=state.params[PLAYER], network=network, discrete=discrete))
 
 
 def build(spec: Spec, config: Config) -> Algorithm:
@@ -276,6 +272,7 @@ def build(spec: Spec, config: Config) -> Algorithm:
         init=functools.partial(init, network=network),
         policy=functools.partial(policy, network=network, discrete=len(spec.action.shape) == 3),
         report=lambda said: said[PLAYER],
+        schedule=optim.annealed,
     )
     return game._replace(update=functools.partial(update, network=network, rounds=game.update))
 

@@ -20,8 +20,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from rlgen.core import Algorithm, Array, Key, Policy, Spec, Tree
-from rlgen.parts import adversaries, checks, exploration, networks, optim
+from rlgen.core import Algorithm, Array, Key, Policy, Spec, Tree, memoryless
+from rlgen.parts import adversaries, checks, networks, optim
 
 DISCRIMINATOR, GENERATOR = "discriminator", "generator"
 PENALTIES = ("none", "interpolated", "real", "both")
@@ -218,12 +218,7 @@ def update(
     key: Key, step: Array, state: State, batch: Array, hypers: Hypers, *, pair: Pair, rounds: Callable
 ) -> tuple[State, Metrics]:
     """Lets both players take their steps on `[K, M, *S]`, and averages the generator.  The key is consumed."""
-    share = exploration.linear(1.0, hypers.annealed_share, step / hypers.horizon)
-    annealed = hypers._replace(
-        generator_learning_rate=share * hypers.generator_learning_rate,
-        discriminator_learning_rate=share * hypers.discriminator_learning_rate,
-    )
-    game, metrics = rounds(key, step, state.game, batch, annealed)
+    game, metrics = rounds(key, step, state.game, batch, hypers)
     kept = jnp.minimum(hypers.averaging, (1.0 + step) / (10.0 + step))
     new = game.params[GENERATOR] if pair.config.average else ()
     return State(game, jax.tree.map(lambda old, new: kept * old + (1 - kept) * new, state.average, new)), metrics
@@ -241,7 +236,7 @@ def policy(step: Array, state: State, hypers: Hypers, *, explore: bool, pair: Pa
     del step, hypers
     averaged = pair.config.average and not explore
     params = state.average if averaged else state.game.params[GENERATOR]
-    return Policy(memory=lambda batch_shape: (), apply=functools.partial(act, params=params, pair=pair))
+    return memoryless(functools.partial(act, params=params, pair=pair))
 
 
 def assemble(spec: Spec, config: Config) -> Pair:
@@ -290,6 +285,7 @@ def build(spec: Spec, config: Config) -> Algorithm:
         init=functools.partial(start, pair=pair),
         policy=functools.partial(policy, pair=pair),
         report=lambda said: Metrics(*said[DISCRIMINATOR], generator_loss=said[GENERATOR]),
+        schedule=functools.partial(optim.slowed, names=("generator_learning_rate", "discriminator_learning_rate")),
     )
     return Algorithm(
         functools.partial(init, pair=pair, first=game.init),

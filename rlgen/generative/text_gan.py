@@ -15,7 +15,6 @@ a condition, `Z` latent size.
 import dataclasses
 import functools
 import math
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -23,8 +22,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from rlgen.core import Algorithm, Array, Box, Key, Policy, Spec, Tree
-from rlgen.parts import adversaries, exploration, networks, optim
+from rlgen.core import Algorithm, Array, Box, Key, Policy, Spec, Tree, memoryless
+from rlgen.parts import adversaries, networks, optim
 from rlgen.parts.translators import Captioned, Reader
 
 DISCRIMINATOR, GENERATOR = "discriminator", "generator"
@@ -250,18 +249,6 @@ def init(key: Key, hypers: Hypers, *, pair: Networks) -> dict[str, Tree]:
     }
 
 
-def update(
-    key: Key, step: Array, state: optim.Game, batch: Captioned, hypers: Hypers, *, rounds: Callable
-) -> tuple[optim.Game, Metrics]:
-    """Lets both players take a step on `[1, M]` examples.  The key is consumed."""
-    share = exploration.linear(1.0, hypers.annealed_share, step / hypers.horizon)
-    annealed = hypers._replace(
-        generator_learning_rate=share * hypers.generator_learning_rate,
-        discriminator_learning_rate=share * hypers.discriminator_learning_rate,
-    )
-    return rounds(key, step, state, batch, annealed)
-
-
 def act(key: Key, inputs: Array, memory: tuple[()], *, params: Tree, pair: Networks):
     """Draws uint8 images `[*N, H, W, C]` for captions `[*N, L]`.  The key is consumed."""
     batch_shape = inputs.shape[:-1]
@@ -273,10 +260,7 @@ def act(key: Key, inputs: Array, memory: tuple[()], *, params: Tree, pair: Netwo
 def policy(step: Array, state: optim.Game, hypers: Hypers, *, explore: bool, pair: Networks) -> Policy:
     """The generator."""
     del step, hypers, explore
-    return Policy(
-        memory=lambda batch_shape: (),
-        apply=functools.partial(act, params=state.params[GENERATOR], pair=pair),
-    )
+    return memoryless(functools.partial(act, params=state.params[GENERATOR], pair=pair))
 
 
 def assemble(spec: Spec, config: Config) -> Networks:
@@ -313,10 +297,10 @@ def build(spec: Spec, config: Config) -> Algorithm:
         ValueError: if the task is another.
     """
     pair = assemble(spec, config)
-    game = optim.play(
+    return optim.play(
         players(pair),
         init=functools.partial(init, pair=pair),
         policy=functools.partial(policy, pair=pair),
         report=lambda said: Metrics(*said[GENERATOR], *said[DISCRIMINATOR]),
+        schedule=functools.partial(optim.slowed, names=("generator_learning_rate", "discriminator_learning_rate")),
     )
-    return game._replace(update=functools.partial(update, rounds=game.update))

@@ -25,7 +25,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from rlgen.core import Algorithm, Array, Key, Policy, Spec, Tree
+from rlgen.core import Algorithm, Array, Key, Policy, Spec, Tree, memoryless
 from rlgen.parts import checks, coders, distributions, flow_modules, networks, optim
 
 PLAYER = "vae"
@@ -254,10 +254,7 @@ def act(key: Key, inputs: Array, memory: tuple[()], *, params: Tree, network: VA
 def policy(step: Array, state: optim.Game, hypers: Hypers, *, explore: bool, network: VAE) -> Policy:
     """The decoder over latents drawn from the prior: a policy without an input."""
     del step, hypers
-    return Policy(
-        memory=lambda batch_shape: (),
-        apply=functools.partial(act, params=state.params[PLAYER], network=network, explore=explore),
-    )
+    return memoryless(functools.partial(act, params=state.params[PLAYER], network=network, explore=explore))
 
 
 def build(spec: Spec, config: Config) -> Algorithm:

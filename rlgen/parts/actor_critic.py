@@ -24,7 +24,7 @@ import jax
 import jax.numpy as jnp
 
 from rlgen.core import Array, Box, Key, Policy, Spec, Transition, Tree
-from rlgen.parts import checks, distributions, exploration, networks, normalise
+from rlgen.parts import checks, distributions, networks, normalise
 from rlgen.parts.returns import gae
 
 CORES = ("none", *networks.CORES)
@@ -188,12 +188,6 @@ def initial_scales(network: ActorCritic) -> tuple[Tree, Tree]:
         normalise.moments(network.spec.observation.shape) if config.normalise_observations else (),
         normalise.returns(config.num_envs) if config.normalise_rewards else (),
     )
-
-
-def annealed(step: Array, hypers: Any) -> Any:
-    """The hypers after `step` updates: `learning_rate` on its way to `learning_rate_end` over `horizon` of them."""
-    rate = exploration.linear(hypers.learning_rate, hypers.learning_rate_end, step / hypers.horizon)
-    return hypers._replace(learning_rate=rate)
 
 
 def normalised(rollout: Transition, state: Any, discount: Array | float, *, config: Any) -> tuple[Transition, Any]:

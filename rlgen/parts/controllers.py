@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from rlgen.core import Array, Box, Key, Policy, Spec, Tree
+from rlgen.core import Array, Box, Key, Policy, Spec, Tree, memoryless
 from rlgen.parts import distributions, networks
 from rlgen.parts.normalise import Moments
 
@@ -113,9 +113,7 @@ def act(key: Key, obs: Array, memory: Tree, *, params: Tree | None, seen: Tree, 
 def single(params: Array, seen: Tree, *, controller: Controller) -> Policy:
     """The policy of one vector of parameters `[D]`; `seen` as in `standardise`."""
     tree = unravel(params, controller)
-    return Policy(
-        memory=lambda batch_shape: (), apply=functools.partial(act, params=tree, seen=seen, controller=controller)
-    )
+    return memoryless(functools.partial(act, params=tree, seen=seen, controller=controller))
 
 
 def deal(batch_shape: tuple[int, ...], *, candidates: Array, controller: Controller) -> Tree:

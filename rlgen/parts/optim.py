@@ -13,6 +13,7 @@ import optax
 from jax import lax
 
 from rlgen.core import Algorithm, Array, Key, PolicyFn, Tree
+from rlgen.parts import exploration
 
 
 def adam(
@@ -63,6 +64,24 @@ def descend(
     grads, aux = jax.grad(loss, has_aux=True)(params, *args)
     updates, opt_state = optimiser.update(grads, opt_state, params)
     return optax.apply_updates(params, updates), opt_state, aux
+
+
+def annealed(step: Array, hypers: Any) -> Any:
+    """The hypers after `step` updates: `learning_rate` on its way to `learning_rate_end` over `horizon` of them."""
+    rate = exploration.linear(hypers.learning_rate, hypers.learning_rate_end, step / hypers.horizon)
+    return hypers._replace(learning_rate=rate)
+
+
+def slowed(step: Array, hypers: Any, *, names: tuple[str, ...]) -> Any:
+    """The hypers after `step` updates: those named on their way to their `annealed_share` over `horizon` of them."""
+    share = exploration.linear(1.0, hypers.annealed_share, step / hypers.horizon)
+    return hypers._replace(**{name: share * getattr(hypers, name) for name in names})
+
+
+def steady(step: Array, hypers: Any) -> Any:
+    """The hypers, at any time."""
+    del step
+    return hypers
 
 
 class Player(NamedTuple):
@@ -122,23 +141,24 @@ def rounds(
     *,
     players: Mapping[str, Player],
     report: Callable[[dict[str, Any]], Any],
+    schedule: Callable[[Array, Any], Any],
 ) -> tuple[Game, Any]:
     """Lets every player take its steps, in the order of `players`: the update of `play`.  The key is consumed.
 
     Args:
         key: consumed.
-        step: unused; part of the contract.
+        step: updates done.
         state: of the game.
         batch: leaves `[K, B, ...]`, `K` minibatches; a player takes as many as it has steps.
         hypers: the algorithm's.
         players: by name, in the order of play.
         report: `{name: metrics} -> metrics`.
+        schedule: `(step, hypers) -> hypers`.
 
     Returns:
         `(state, metrics)`; metrics are averaged over a player's steps.
     """
-    del step
-    said = {}
+    hypers, said = schedule(step, hypers), {}
     for name, player in players.items():
         key, turn_key = jax.random.split(key)
 
@@ -158,6 +178,7 @@ def play(
     init: Callable[[Key, Any], Mapping[str, Tree]],
     policy: PolicyFn,
     report: Callable[[dict[str, Any]], Any],
+    schedule: Callable[[Array, Any], Any] = steady,
 ) -> Algorithm:
     """Builds an algorithm in which named players descend in turn.
 
@@ -166,6 +187,7 @@ def play(
         init: `(key, hypers) -> {name: parameters}`.
         policy: as in the contract, over a `Game`.
         report: `{name: metrics} -> metrics`, a NamedTuple with fixed fields.
+        schedule: `(step, hypers) -> hypers` of an update, such as `annealed`.
 
     Returns:
         The algorithm; its batches have leaves `[K, B, ...]`.
@@ -174,4 +196,4 @@ def play(
     def first(key, hypers):
         return start(init(key, hypers), players, hypers)
 
-    return Algorithm(first, functools.partial(rounds, players=players, report=report), policy)
+    return Algorithm(first, functools.partial(rounds, players=players, report=report, schedule=schedule), policy)

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rlgen.core import Array, Key, Policy, Spec, Transition
+from rlgen.core import Array, Key, Policy, Spec, Transition, memoryless
 from rlgen.parts import tabular
 
 
@@ -92,7 +92,7 @@ def fixed_policy(probabilities: tuple[float, ...]) -> Policy:
     Returns:
         A policy without memory.
     """
-    return Policy(memory=lambda batch_shape: (), apply=functools.partial(act, probabilities=probabilities))
+    return memoryless(functools.partial(act, probabilities=probabilities))
 
 
 def act(key: Key, obs: Array, memory: tuple[()], *, probabilities: tuple[float, ...]):

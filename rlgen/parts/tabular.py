@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from rlgen.core import Array, Discrete, Key, Policy, Spec, Transition, Tree
+from rlgen.core import Array, Discrete, Key, Policy, Spec, Transition, Tree, memoryless
 from rlgen.parts import exploration
 
 
@@ -143,10 +143,7 @@ def policy(step: Array, state: Any, hypers: Any, *, explore: bool, num_actions: 
         A policy without memory.
     """
     epsilon = epsilon_at(step, hypers) if explore else None
-    return Policy(
-        memory=lambda batch_shape: (),
-        apply=functools.partial(act, q_values=state.q_values, epsilon=epsilon, num_actions=num_actions),
-    )
+    return memoryless(functools.partial(act, q_values=state.q_values, epsilon=epsilon, num_actions=num_actions))
 
 
 def greedy_policy(step: Array, state: Any, hypers: Any, *, explore: bool) -> Policy:
@@ -156,4 +153,4 @@ def greedy_policy(step: Array, state: Any, hypers: Any, *, explore: bool) -> Pol
     def apply(key: Key, obs: Array, memory: tuple[()]):
         return exploration.greedy(key, state.q_values[obs]), {}, memory
 
-    return Policy(memory=lambda batch_shape: (), apply=apply)
+    return memoryless(apply)

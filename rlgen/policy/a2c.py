@@ -145,7 +145,7 @@ def init(key: Key, hypers: Any, *, network: ActorCritic) -> State:
 def update(key: Key, step: Array, state: State, batch: Transition, hypers: Hypers, *, network: ActorCritic):
     """Learns from one rollout `[T, B]` in one gradient step.  The key is not used."""
     del key
-    hypers = actor_critic.annealed(step, hypers)
+    hypers = optim.annealed(step, hypers)
     rollout, state = actor_critic.normalised(batch, state, hypers.discount, config=network.config)
     examples = actor_critic.estimate(state.learner.params, rollout, hypers, network=network)
     learner, metrics = learn(state.learner, examples, hypers, network=network)

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from rlgen.core import Algorithm, Array, Key, Policy, Spec, Transition, Tree
-from rlgen.parts import actor_critic, asynchrony, checks, networks
+from rlgen.parts import actor_critic, asynchrony, checks, networks, optim
 from rlgen.parts.actor_critic import ActorCritic
 from rlgen.parts.asynchrony import Workers
 from rlgen.policy import a2c
@@ -132,7 +132,7 @@ def init(key: Key, hypers: Hypers, *, network: ActorCritic) -> State:
 def update(key: Key, step: Array, state: State, batch: Transition, hypers: Hypers, *, network: ActorCritic):
     """Learns from one rollout `[T, B]`; the key is consumed by the turns."""
     config = network.config
-    hypers = actor_critic.annealed(step, hypers)
+    hypers = optim.annealed(step, hypers)
     rollout, state = actor_critic.normalised(batch, state, hypers.discount, config=config)
     of_each = asynchrony.together(functools.partial(gradient, hypers=hypers, network=network), config.num_workers)
     gradients, metrics = of_each(state.workers.params, asynchrony.apart(rollout, config.num_workers, 1))

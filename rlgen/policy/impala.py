@@ -27,7 +27,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from rlgen.core import Algorithm, Array, Key, Policy, Spec, Transition, Tree
-from rlgen.parts import actor_critic, checks, networks, returns
+from rlgen.parts import actor_critic, checks, networks, optim, returns
 from rlgen.parts.actor_critic import ActorCritic, Examples
 from rlgen.policy import a2c
 
@@ -145,7 +145,7 @@ def init(key: Key, hypers: Hypers, *, network: ActorCritic) -> State:
 def update(key: Key, step: Array, state: State, batch: Transition, hypers: Hypers, *, network: ActorCritic):
     """Learns from one rollout `[T, B]` in one gradient step.  The key is not used."""
     del key
-    hypers = actor_critic.annealed(step, hypers)
+    hypers = optim.annealed(step, hypers)
     rollout, state = actor_critic.normalised(batch, state, hypers.discount, config=network.config)
     learner, metrics = learn(state.learner, rollout, hypers, network=network)
     # It depends on `step` alone, so it stays a branch under a sweep.

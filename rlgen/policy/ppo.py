@@ -216,7 +216,7 @@ def init(key: Key, hypers: Hypers, *, network: ActorCritic) -> State:
 
 def update(key: Key, step: Array, state: State, batch: Transition, hypers: Hypers, *, network: ActorCritic):
     """Learns from one rollout `[T, B]` in several epochs.  The key is consumed."""
-    hypers = actor_critic.annealed(step, hypers)._replace(penalty=state.penalty)
+    hypers = optim.annealed(step, hypers)._replace(penalty=state.penalty)
     rollout, state = actor_critic.normalised(batch, state, hypers.discount, config=network.config)
     examples = estimate(state.learner.params, rollout, hypers, network=network)
     learner, metrics = lax.scan(

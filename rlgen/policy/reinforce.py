@@ -253,7 +253,7 @@ def init(key: Key, hypers: Hypers, *, network: ActorCritic) -> State:
 def update(key: Key, step: Array, state: State, batch: Transition, hypers: Hypers, *, network: ActorCritic):
     """Learns from one rollout `[T, B]` in one gradient step.  The key is not used."""
     del key
-    hypers = actor_critic.annealed(step, hypers)
+    hypers = optim.annealed(step, hypers)
     rollout, state = actor_critic.normalised(batch, state, hypers.discount, config=network.config)
     minibatch, pending = estimate(state.learner.params, state.pending, rollout, hypers, network=network)
     learner, metrics = learn(state.learner, minibatch, hypers, network=network)

@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from rlgen.core import Algorithm, Array, Key, Policy, Spec, Transition
+from rlgen.core import Algorithm, Array, Key, Policy, Spec, Transition, memoryless
 from rlgen.parts import exploration, tabular
 
 EXPLORATIONS = ("epsilon_greedy", "boltzmann", "ucb")
@@ -114,10 +114,7 @@ def policy(step: Array, state: State, hypers: Hypers, *, explore: bool, rule: st
     """Explores by the rule, or is greedy."""
     del step
     rule, amount = (rule, hypers.exploration) if explore else ("epsilon_greedy", 0.0)
-    return Policy(
-        memory=lambda batch_shape: (),
-        apply=functools.partial(act, state=state, amount=amount, rule=rule),
-    )
+    return memoryless(functools.partial(act, state=state, amount=amount, rule=rule))
 
 
 def build(spec: Spec, config: Config) -> Algorithm:

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from rlgen.core import Algorithm, Array, Key, Policy, Spec, Transition
+from rlgen.core import Algorithm, Array, Key, Policy, Spec, Transition, memoryless
 from rlgen.parts import exploration, tabular
 
 
@@ -128,10 +128,7 @@ def act(key: Key, obs: Array, memory: tuple[()], *, preferences: Array, explore:
 def policy(step: Array, state: State, hypers: Hypers, *, explore: bool) -> Policy:
     """The softmax while exploring, its mode otherwise."""
     del step, hypers
-    return Policy(
-        memory=lambda batch_shape: (),
-        apply=functools.partial(act, preferences=state.preferences, explore=explore),
-    )
+    return memoryless(functools.partial(act, preferences=state.preferences, explore=explore))
 
 
 def build(spec: Spec, config: Config) -> Algorithm:

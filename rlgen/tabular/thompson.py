@@ -21,7 +21,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from rlgen.core import Algorithm, Array, Key, Policy, Spec, Transition
+from rlgen.core import Algorithm, Array, Key, Policy, Spec, Transition, memoryless
 from rlgen.parts import exploration, tabular
 
 REWARDS = ("gaussian", "bernoulli")
@@ -133,10 +133,7 @@ def act(key: Key, obs: Array, memory: tuple[()], *, state: State, hypers: Hypers
 def policy(step: Array, state: State, hypers: Hypers, *, explore: bool, rewards: str) -> Policy:
     """The best arm of a draw while exploring, that of the posterior means otherwise."""
     del step
-    return Policy(
-        memory=lambda batch_shape: (),
-        apply=functools.partial(act, state=state, hypers=hypers, rewards=rewards if explore else None),
-    )
+    return memoryless(functools.partial(act, state=state, hypers=hypers, rewards=rewards if explore else None))
 
 
 def build(spec: Spec, config: Config) -> Algorithm:

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from rlgen.core import Algorithm, Array, Key, Policy, Spec, Transition, Tree
+from rlgen.core import Algorithm, Array, Key, Policy, Spec, Transition, Tree, memoryless
 from rlgen.parts import asynchrony, checks, experience, exploration, losses, networks, optim, q_networks
 from rlgen.parts.asynchrony import Workers
 from rlgen.parts.q_networks import ValueNetwork
@@ -204,8 +204,7 @@ def init(key: Key, hypers: Hypers, *, network: ValueNetwork) -> State:
 def update(key: Key, step: Array, state: State, batch: Transition, hypers: Hypers, *, network: ValueNetwork):
     """Learns from one rollout `[T, B]`; the key is consumed by the turns, and by Sarsa's last actions."""
     config, (learner, workers, share) = network.config, state
-    rate = exploration.linear(hypers.learning_rate, hypers.learning_rate_end, step / hypers.horizon)
-    hypers = hypers._replace(learning_rate=rate)
+    hypers = optim.annealed(step, hypers)
     turn_key, action_key = jax.random.split(key)
     own = workers.params, epsilons(step, share, hypers)
     of_each = asynchrony.together(
@@ -256,7 +255,7 @@ def policy(step: Array, state: State, hypers: Hypers, *, explore: bool, network:
             return asynchrony.act(key, obs, memory, own, function=function, num_workers=network.config.num_workers)
         return function(key, (state.learner.params, epsilon.mean() if explore else 0.0), obs, memory)
 
-    return Policy(memory=lambda batch_shape: (), apply=apply)
+    return memoryless(apply)
 
 
 def build(spec: Spec, config: Config) -> Algorithm:

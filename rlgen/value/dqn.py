@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from rlgen.core import Algorithm, Array, Key, Policy, Spec, Transition, Tree
+from rlgen.core import Algorithm, Array, Key, Policy, Spec, Transition, Tree, memoryless
 from rlgen.parts import checks, distributional, experience, exploration, losses, optim, q_networks
 from rlgen.parts.q_networks import QNetwork
 from rlgen.parts.replay import Steps
@@ -303,16 +303,15 @@ def update(key: Key, step: Array, state: State, batch: Transition, hypers: Hyper
 def policy(step: Array, state: State, hypers: Hypers, *, explore: bool, network: QNetwork) -> Policy:
     """ε-greedy and noisy while exploring, greedy and without noise otherwise."""
     epsilon = exploration.falling(step, hypers) if explore else 0.0
-    return Policy(
-        memory=lambda batch_shape: (),
-        apply=functools.partial(
+    return memoryless(
+        functools.partial(
             q_networks.act,
             params=state.learner.params,
             hypers=hypers,
             epsilon=epsilon,
             noisy=explore and network.config.noisy,
             network=network,
-        ),
+        )
     )
 
 

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from rlgen.core import Algorithm, Array, Key, Policy, Spec, Transition, Tree
+from rlgen.core import Algorithm, Array, Key, Policy, Spec, Transition, Tree, memoryless
 from rlgen.parts import actor_critic, checks, exploration, losses, networks, optim, q_networks, returns
 from rlgen.parts.q_networks import ValueNetwork
 
@@ -176,7 +176,7 @@ def init(key: Key, hypers: Hypers, *, network: ValueNetwork) -> State:
 
 def update(key: Key, step: Array, state: State, batch: Transition, hypers: Hypers, *, network: ValueNetwork):
     """Learns from one rollout `[T, B]` in several epochs.  The key is consumed."""
-    hypers = actor_critic.annealed(step, hypers)
+    hypers = optim.annealed(step, hypers)
     examples = estimate(state.learner.params, batch, hypers, network=network)
     learner, metrics = lax.scan(
         lambda learner, key: epoch(key, learner, examples, hypers, network=network),
@@ -194,10 +194,7 @@ def act(key: Key, obs: Tree, memory: tuple[()], *, params: Tree, epsilon: Array 
 def policy(step: Array, state: State, hypers: Hypers, *, explore: bool, network: ValueNetwork) -> Policy:
     """ε-greedy while exploring, greedy otherwise."""
     epsilon = exploration.falling(step, hypers) if explore else 0.0
-    return Policy(
-        memory=lambda batch_shape: (),
-        apply=functools.partial(act, params=state.learner.params, epsilon=epsilon, network=network),
-    )
+    return memoryless(functools.partial(act, params=state.learner.params, epsilon=epsilon, network=network))
 
 
 def build(spec: Spec, config: Config) -> Algorithm:

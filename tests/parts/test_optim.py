@@ -17,6 +17,13 @@ class Hypers(NamedTuple):
     learning_rate: float = 0.1
 
 
+class Scheduled(NamedTuple):
+    learning_rate: float
+    learning_rate_end: float
+    annealed_share: float
+    horizon: float
+
+
 class Metrics(NamedTuple):
     first: jax.Array
     second: jax.Array
@@ -71,7 +78,7 @@ def pull(own, params, key, batch, hypers, *, other, sign):
     return 0.5 * (own - goal) ** 2, {"own": own, "noise": jax.random.uniform(key)}
 
 
-def build(steps):
+def build(steps, schedule=optim.steady):
     optimiser = lambda hypers: optax.sgd(hypers.learning_rate)  # noqa: E731
     players = {
         "first": optim.Player(functools.partial(pull, other="second", sign=1.0), optimiser, steps),
@@ -82,6 +89,7 @@ def build(steps):
         init=lambda key, hypers: {"first": jnp.float32(4.0), "second": jnp.float32(2.0)},
         policy=lambda step, state, hypers, *, explore: Policy(lambda shape: (), lambda key, x, memory: (x, {}, memory)),
         report=lambda said: Metrics(said["first"]["own"], said["second"]["own"]),
+        schedule=schedule,
     )
 
 
@@ -94,6 +102,20 @@ def test_players_take_turns():
     assert float(new.params["first"]) == 4.75
     assert float(new.params["second"]) == -0.875
     assert metrics == Metrics(3.75, 2.0)
+
+
+def test_an_update_has_the_hypers_of_its_schedule():
+    algorithm = build(1, lambda step, hypers: hypers._replace(learning_rate=hypers.learning_rate / step))
+    state = algorithm.init(jax.random.key(0), Hypers(1.0))
+    new, _ = algorithm.update(jax.random.key(1), jnp.int32(4), state, jnp.ones((1, 1)), Hypers(1.0))
+    assert float(new.params["first"]) == 4 + (3 - 4) / 4
+
+
+@pytest.mark.parametrize(("step", "rate"), [(0, 4.0), (5, 2.5), (10, 1.0), (30, 1.0)])
+def test_learning_rates_change_in_a_line(step, rate):
+    hypers = Scheduled(4.0, 1.0, 0.25, 10.0)
+    assert optim.annealed(jnp.int32(step), hypers) == hypers._replace(learning_rate=rate)
+    assert optim.slowed(jnp.int32(step), hypers, names=("learning_rate",)) == hypers._replace(learning_rate=rate)
 
 
 def test_a_game_reaches_its_equilibrium():
