@@ -345,16 +345,11 @@ def act(
 
 def policy(step: Array, state: State, hypers: Hypers, *, explore: bool, network: ActorAndCritics) -> Policy:
     """The actor, with noise while exploring, and actions at random before learning begins."""
-    remembers = explore and network.config.noise == "ou"
+    kind = network.config.noise if explore else "none"
     apply = functools.partial(
         act, step=step, params=state.learner.actor, hypers=hypers, network=network, explore=explore
     )
-    zeros = functools.partial(_zeros, size=network.spec.action.shape)
-    return Policy(memory=zeros if remembers else lambda batch_shape: (), apply=apply)
-
-
-def _zeros(batch_shape: tuple[int, ...], *, size: tuple[int, ...]) -> Array:
-    return jnp.zeros((*batch_shape, *size))
+    return Policy(exploration.additive_memory(kind, network.spec.action.shape), apply)
 
 
 def build(spec: Spec, config: Config) -> Algorithm:

@@ -24,8 +24,19 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from rlgen.core import Algorithm, Array, Discrete, Key, Policy, Spec, Transition, Tree, memoryless
-from rlgen.parts import checks, control, distributional, experience, losses, networks, optim, q_networks, soft
+from rlgen.core import Algorithm, Array, Discrete, Key, Policy, Spec, Transition, Tree
+from rlgen.parts import (
+    checks,
+    control,
+    distributional,
+    experience,
+    exploration,
+    losses,
+    networks,
+    optim,
+    q_networks,
+    soft,
+)
 from rlgen.parts.control import ActorAndCritics, Critics
 from rlgen.parts.replay import Steps
 from rlgen.parts.soft import StochasticActor
@@ -33,6 +44,7 @@ from rlgen.parts.soft import StochasticActor
 HEADS = ("expected", "quantile")
 TEMPERATURES = ("learned", "fixed")
 VALUES = ("least", "mean")
+NOISES = ("none", *exploration.NOISES)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,6 +74,7 @@ class Config:
         hidden_sizes: width of each dense layer.
         activation: name in `networks.ACTIVATIONS`.
         initialiser: name in `networks.INITIALISERS`.
+        noise: of `NOISES`: `"none"`, or what is added to the actions while exploring, as deterministic policies do.
         critic_bound: half the width of what the weights of the critics' last layer are drawn from.
     """
 
@@ -87,6 +100,7 @@ class Config:
     hidden_sizes: tuple[int, ...] = (256, 256)
     activation: str = "relu"
     initialiser: str = "lecun"
+    noise: str = "none"
     critic_bound: float = 0.05
     num_atoms: ClassVar[int] = 0
 
@@ -98,6 +112,7 @@ class Config:
             head=HEADS,
             replay=experience.REPLAYS,
             initialiser=networks.INITIALISERS,
+            noise=NOISES,
         )
         experience.check(self)
         if not 1 <= self.num_targets <= self.num_critics:
@@ -112,8 +127,13 @@ class Config:
         """Hyperparameters that a switch leaves without effect, and which switch."""
         reasons = {}
         if self.replay == "uniform":
-            names = ("priority_exponent", "importance_start", "horizon")
-            reasons |= dict.fromkeys(names, "config.replay='uniform'")
+            reasons |= dict.fromkeys(("priority_exponent", "importance_start"), "config.replay='uniform'")
+        if self.noise == "none":
+            reasons |= dict.fromkeys(("noise_start", "noise_end", "exploration_fraction"), "config.noise='none'")
+        if self.noise != "ou":
+            reasons["noise_return"] = f"config.noise={self.noise!r}"
+        if self.replay == "uniform" and self.noise == "none":
+            reasons["horizon"] = "config.replay='uniform' and config.noise='none'"
         if self.temperature == "fixed":
             names = ("temperature_learning_rate", "entropy_share")
             reasons |= dict.fromkeys(names, "config.temperature='fixed'")
@@ -130,6 +150,10 @@ class Hypers(NamedTuple):
     tau: float = 0.005  # share of the critics in a move of the target critics
     temperature: float = 1.0  # `α`, or where it is learned the first one
     entropy_share: float = 1.0  # target entropy, in units of `−D` nats, or of `log A` with discrete actions
+    noise_start: float = 0.1  # deviation while exploring, in half widths of the box
+    noise_end: float = 0.1
+    exploration_fraction: float = 1.0  # of `horizon`, over which the noise goes from start to end
+    noise_return: float = 0.15  # of an Ornstein-Uhlenbeck process, share that is lost in a step
     horizon: float = float("inf")  # updates of the whole run
     priority_exponent: float = 0.5  # 0 draws all alike
     importance_start: float = 0.4  # `β` at the start; it is 1 after `horizon` updates
@@ -359,16 +383,35 @@ def update(key: Key, step: Array, state: State, batch: Transition, hypers: Hyper
     return experience.update(key, step, state, batch, hypers, config=network.config, learn=rule, metrics=Metrics)
 
 
-def act(key: Key, obs: Tree, memory: tuple[()], *, step: Array, params: Tree, network: ActorAndCritics, explore: bool):
-    """Draws actions at `[*N, *observation]`, or takes the likeliest.  The key is consumed."""
+def act(
+    key: Key,
+    obs: Tree,
+    memory: Tree,
+    *,
+    step: Array,
+    params: Tree,
+    hypers: Hypers,
+    network: ActorAndCritics,
+    explore: bool,
+):
+    """Draws actions at `[*N, *observation]`, with noise if that is wanted, or takes the likeliest; consumes the key."""
     distribution, first = networks.apply(network.actor, params, obs), experience.warm(network.config)
-    return soft.act(key, step, distribution, network.spec.action, first=first, explore=explore), {}, memory
+    take = functools.partial(soft.act, first=first, explore=explore)
+    if not explore or network.config.noise == "none":
+        return take(key, step, distribution, network.spec.action), {}, memory
+    noise_key, action_key = jax.random.split(key)
+    shape = distribution.batch_shape + network.spec.action.shape
+    noise, memory = exploration.additive(noise_key, step, memory, shape, hypers, kind=network.config.noise)
+    return take(action_key, step, distribution, network.spec.action, noise=noise), {}, memory
 
 
 def policy(step: Array, state: State, hypers: Hypers, *, explore: bool, network: ActorAndCritics) -> Policy:
     """The actor, and actions at random before learning begins; the likeliest action when it is evaluated."""
-    del hypers
-    return memoryless(functools.partial(act, step=step, params=state.learner.actor, network=network, explore=explore))
+    apply = functools.partial(
+        act, step=step, params=state.learner.actor, hypers=hypers, network=network, explore=explore
+    )
+    kind = network.config.noise if explore else "none"
+    return Policy(exploration.additive_memory(kind, network.spec.action.shape), apply)
 
 
 def build(spec: Spec, config: Config) -> Algorithm:
@@ -382,9 +425,11 @@ def build(spec: Spec, config: Config) -> Algorithm:
         The algorithm; its batches are rollouts `[T, B]` of `Transition`.
 
     Raises:
-        ValueError: if the actions are of another kind, or discrete and quantiles are asked for.
+        ValueError: if the actions are of another kind, or discrete, and quantiles or noise are asked for.
     """
     control.check_actions(spec.action, discrete=True)
     if isinstance(spec.action, Discrete) and config.head != "expected":
         raise ValueError(f"config.head={config.head!r} has no meaning for {spec.action}")
+    if isinstance(spec.action, Discrete) and config.noise != "none":
+        raise ValueError(f"config.noise={config.noise!r} has no meaning for {spec.action}")
     return networks.bind(ActorAndCritics(StochasticActor(spec, config), Critics(spec, config)), init, update, policy)

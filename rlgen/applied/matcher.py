@@ -167,7 +167,8 @@ def retrieval(similarity: Array, among: int = 32) -> Array:
         The expected share over all such draws, scalar; equally similar captions go before the right one.
     """
     right = jnp.diagonal(similarity, axis1=-2, axis2=-1)[..., None]
-    ahead = (similarity >= right).sum(-1, dtype=jnp.float32) - 1
+    # What is no number counts as ahead, so that a model that broke finds nothing.
+    ahead = (~(similarity < right)).sum(-1, dtype=jnp.float32) - 1
     others = similarity.shape[-1] - 1
     drawn = jnp.arange(min(among - 1, others), dtype=jnp.float32)
     # No other that is ahead is drawn: one factor for each draw without putting back.

@@ -10,20 +10,40 @@ from typing import Any, NamedTuple
 
 
 class Interval(NamedTuple):
-    """Numbers from `low` to `high`, the ends included unless `open_low` is set."""
+    """Numbers from `low` to `high`, ends included that are finite and not said to be open.
+
+    Attributes:
+        low: the smallest.
+        high: the largest.
+        open_low: whether `low` itself is left out.
+        open_high: whether `high` itself is left out.
+        endless: whether infinity is one of them.
+    """
 
     low: float = -math.inf
     high: float = math.inf
     open_low: bool = False
+    open_high: bool = False
+    endless: bool = False
 
     def __contains__(self, value: Any) -> bool:
-        return self.low <= value <= self.high and not (self.open_low and value == self.low)
+        if math.isinf(value):
+            return self.endless and value > 0
+        return self.low <= value <= self.high and value not in self.left_out
+
+    @property
+    def left_out(self) -> tuple[float, ...]:
+        """The ends that are not in it."""
+        return (self.low,) * self.open_low + (self.high,) * self.open_high
 
     def __str__(self) -> str:
-        return f"{'(' if self.open_low else '['}{self.low:g}, {self.high:g}]"
+        starts = self.open_low or math.isinf(self.low)
+        ends = self.open_high or (math.isinf(self.high) and not self.endless)
+        return f"{'(' if starts else '['}{self.low:g}, {self.high:g}{')' if ends else ']'}"
 
 
 POSITIVE, NOT_NEGATIVE, SHARE, REAL = Interval(0, open_low=True), Interval(0), Interval(0, 1), Interval()
+LIMIT = Interval(0, open_low=True, endless=True)  # of what is unlimited at infinity
 
 HYPERS: dict[str, Interval] = {
     "adam_epsilon": POSITIVE,
@@ -33,8 +53,8 @@ HYPERS: dict[str, Interval] = {
     "backtrack": SHARE,
     "beta": NOT_NEGATIVE,
     "bonus": NOT_NEGATIVE,
-    "c_bar": NOT_NEGATIVE,
-    "clip": POSITIVE,
+    "c_bar": Interval(0, endless=True),
+    "clip": LIMIT,
     "clone_coefficient": NOT_NEGATIVE,
     "correction": SHARE,
     "correction_rate": NOT_NEGATIVE,
@@ -53,11 +73,11 @@ HYPERS: dict[str, Interval] = {
     "epsilon_start": SHARE,
     "exploration": NOT_NEGATIVE,
     "exploration_fraction": Interval(0, 1, open_low=True),
-    "first_moment_decay": SHARE,
+    "first_moment_decay": Interval(0, 1, open_high=True),
     "gae_lambda": SHARE,
     "generator_learning_rate": NOT_NEGATIVE,
     "highest_return": REAL,
-    "horizon": POSITIVE,
+    "horizon": LIMIT,
     "identity_weight": NOT_NEGATIVE,
     "importance_start": SHARE,
     "initial_value": REAL,
@@ -66,7 +86,7 @@ HYPERS: dict[str, Interval] = {
     "learning_rate_end": NOT_NEGATIVE,
     "lowest_return": REAL,
     "mask_probability": Interval(0, 1, open_low=True),
-    "max_grad_norm": POSITIVE,
+    "max_grad_norm": LIMIT,
     "max_kl": POSITIVE,
     "mean_age": NOT_NEGATIVE,
     "mismatch_weight": SHARE,
@@ -84,7 +104,7 @@ HYPERS: dict[str, Interval] = {
     "priority_mix": SHARE,
     "rescaling_epsilon": POSITIVE,
     "reward_scale": POSITIVE,
-    "rho_bar": POSITIVE,
+    "rho_bar": LIMIT,
     "sigma": POSITIVE,
     "sparsity_target": SHARE,
     "sparsity_weight": NOT_NEGATIVE,
@@ -92,7 +112,7 @@ HYPERS: dict[str, Interval] = {
     "step_size": SHARE,
     "target_kl": POSITIVE,
     "target_noise": NOT_NEGATIVE,
-    "target_noise_clip": NOT_NEGATIVE,
+    "target_noise_clip": Interval(0, endless=True),
     "tau": SHARE,
     "temperature": POSITIVE,
     "temperature_learning_rate": NOT_NEGATIVE,
@@ -105,6 +125,8 @@ ASCENDING = (("lowest_return", "highest_return"),)
 
 SMALLEST: dict[str, int] = {
     "burn_in": 0,
+    "max_shift": 0,
+    "num_blocks": 0,
     "num_dropped": 0,
     "num_episodes": 0,
     "num_planning": 0,

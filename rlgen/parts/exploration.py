@@ -7,6 +7,7 @@ arXiv:1509.02971.
 Shape legend: `N` any batch shape, `A` actions, `D` elements of a continuous action.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -126,6 +127,13 @@ def existing(q_values: Array, num_actions: Array | None) -> Array:
     if num_actions is None:
         return q_values
     return jnp.where(jnp.arange(q_values.shape[-1]) < num_actions[..., None], q_values, _ABSENT)
+
+
+def additive_memory(kind: str, size: tuple[int, ...]) -> Callable[[tuple[int, ...]], Tree]:
+    """Gives `(batch_shape) -> memory`, what `additive` remembers at the start of an episode, for actions of a size."""
+    if kind != "ou":
+        return lambda batch_shape: ()
+    return lambda batch_shape: jnp.zeros((*batch_shape, *size))
 
 
 def additive(

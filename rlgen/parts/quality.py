@@ -110,7 +110,7 @@ def neighbour_accuracy(one: Array, other: Array) -> Array:
         other: `[N, D]`.
 
     Returns:
-        Share of all `2 N` points whose nearest neighbour is of their own sample, scalar.
+        Share of all `2 N` points whose nearest neighbour is of their own sample, scalar; NaN if a point is no number.
     """
     points = jnp.concatenate([one, other])
     labels = jnp.arange(len(points)) < len(one)
@@ -118,4 +118,5 @@ def neighbour_accuracy(one: Array, other: Array) -> Array:
     centred = points - points.mean(0)
     distances = squared_distances(centred, centred)
     nearest = jnp.where(jnp.eye(len(points), dtype=bool), jnp.inf, distances).argmin(1)
-    return (labels[nearest] == labels).mean(dtype=jnp.float32)
+    # The nearest of distances that are no numbers would be one at random, which is what the best samples score.
+    return jnp.where(jnp.isfinite(points).all(), (labels[nearest] == labels).mean(dtype=jnp.float32), jnp.nan)

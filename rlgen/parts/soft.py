@@ -13,7 +13,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from rlgen.core import Array, Discrete, Key, Space, Spec, Tree
+from rlgen.core import Array, Box, Discrete, Key, Space, Spec, Tree
 from rlgen.parts import control, distributions, networks, optim
 
 _LOG_STD = (-20.0, 2.0)
@@ -105,7 +105,9 @@ def regulate(log_temperature: Array, opt_state: Tree, rule: Any, nats: Array, ta
     return log_temperature, opt_state
 
 
-def act(key: Key, step: Array, policy: Any, space: Space, *, first: int, explore: bool) -> Array:
+def act(
+    key: Key, step: Array, policy: Any, space: Space, *, first: int, explore: bool, noise: Array | float = 0.0
+) -> Array:
     """Draws from the policy while exploring, and at random before update `first`; else takes the likeliest.
 
     Args:
@@ -115,6 +117,7 @@ def act(key: Key, step: Array, policy: Any, space: Space, *, first: int, explore
         space: of the actions.
         first: updates after which learning begins.
         explore: whether to explore.
+        noise: added to continuous actions while exploring, in half widths of the box, `[*N, D]`.
 
     Returns:
         Actions in the task's box, `[*N, *action]`.
@@ -122,5 +125,8 @@ def act(key: Key, step: Array, policy: Any, space: Space, *, first: int, explore
     if not explore:
         return control.to_box(policy.mode(), space)
     action_key, random_key = jax.random.split(key)
-    action = control.to_box(policy.sample(seed=action_key), space)
+    action = policy.sample(seed=action_key)
+    if isinstance(space, Box):
+        action = jnp.clip(action + noise, -1.0, 1.0)
+    action = control.to_box(action, space)
     return control.warming(random_key, step, action, space, first)

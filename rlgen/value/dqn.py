@@ -53,7 +53,7 @@ class Config:
         head: of `distributional.KINDS`: what is predicted of the return.
         num_atoms: of a categorical distribution, or fixed quantiles.
         num_fractions: quantiles that an implicit distribution is asked for where it learns or acts.
-        error: `"huber"` or `"squared"`, of an expected return.
+        error: `"huber"` or `"squared"`, of an expected return; distributions have losses of their own.
         network: `"mlp"` or `"cnn"`.
         hidden_sizes: width of each dense layer.
         activation: name in `networks.ACTIVATIONS`.
@@ -84,6 +84,8 @@ class Config:
     def __post_init__(self):
         checks.one_of(self, error=ERRORS, replay=experience.REPLAYS, head=distributional.KINDS)
         experience.check(self)
+        if self.head != "expected" and self.error != "huber":
+            raise ValueError(f"config.error={self.error!r} has no meaning for config.head={self.head!r}")
         if self.head == "categorical" and self.num_atoms < 2:
             raise ValueError(f"config.num_atoms={self.num_atoms}: a categorical distribution needs two atoms or more")
 

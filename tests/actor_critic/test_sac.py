@@ -179,3 +179,21 @@ def test_finds_the_best_discrete_actions(acted):
     probe = probes.reward_by_observation_and_action()
     action = acted(sac, probe, sac.Config(**LEARNING), QUICK._replace(entropy_share=0.3), 400)
     np.testing.assert_array_equal(action, np.broadcast_to(probe.best_actions, action.shape))
+
+
+def test_noise_is_added_while_exploring_and_remembers_within_an_episode():
+    network, learner, batch = begun(noise="ou")
+    state, hypers = sac.State(learner, (), ()), HYPERS._replace(noise_start=0.2, noise_end=0.2)
+    algorithm, without = sac.build(network.spec, network.config), HYPERS._replace(noise_start=0.0, noise_end=0.0)
+    exploring, quiet = (algorithm.policy(jnp.int32(1), state, each, explore=True) for each in (hypers, without))
+    memory = exploring.memory((5,))
+    np.testing.assert_array_equal(memory, np.zeros((5, 2)))
+    noisy, _, after = exploring.apply(KEY, batch.obs, memory)
+    action, _, _ = quiet.apply(KEY, batch.obs, memory)
+    # The box is twice as wide as a policy's actions, and the process has just begun.
+    added = 0.2 * np.sqrt(0.15 * 1.85) * np.asarray(after)
+    close(noisy, 2 * np.clip(np.asarray(action) / 2 + added, -1, 1))
+    assert np.all(after != 0)
+    assert algorithm.policy(jnp.int32(1), state, hypers, explore=False).memory((5,)) == ()
+    with pytest.raises(ValueError, match=r"config\.noise='gaussian' has no meaning for Discrete"):
+        sac.build(Spec(Box((3,)), Discrete(2)), sac.Config(noise="gaussian"))

@@ -85,6 +85,7 @@ def test_retrieval_at_its_ends():
     assert float(matcher.retrieval(jnp.eye(40))) == 1
     assert float(matcher.retrieval(-jnp.eye(40))) == 0
     assert float(matcher.retrieval(jnp.zeros((40, 40)))) == 0  # what says nothing finds nothing
+    assert float(matcher.retrieval(jnp.full((40, 40), jnp.nan))) == 0
     assert float(matcher.retrieval(jnp.stack([jnp.eye(3), -jnp.eye(3)]))) == pytest.approx(0.5)
     random = jax.random.normal(jax.random.key(0), (20, 100, 100))
     assert float(matcher.retrieval(random)) == pytest.approx(1 / 32, abs=0.01)

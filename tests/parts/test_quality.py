@@ -85,6 +85,7 @@ def test_the_nearest_neighbour_tells_apart_what_differs(offset):
     np.testing.assert_allclose(quality.neighbour_accuracy(one, other + 30), 1.0)
     # Whoever repeats the other is its nearest neighbour.
     assert quality.neighbour_accuracy(one, one + 1e-3) < 0.05
+    assert np.isnan(quality.neighbour_accuracy(one, other.at[3, 0].set(jnp.nan)))
 
 
 def test_the_nearest_neighbour_is_that_of_scipy():

@@ -103,7 +103,9 @@ def begun(**config):
 @pytest.mark.parametrize("double", [False, True])
 @pytest.mark.parametrize("head", ["expected", "categorical", "quantile"])
 def test_losses_agree_with_rlax(head, double):
-    network, online, target, minibatch = begun(head=head, double=double, error="squared")
+    network, online, target, minibatch = begun(
+        head=head, double=double, error="squared" if head == "expected" else "huber"
+    )
     weight = jnp.linspace(0.5, 1.5, 6)
     value, _ = dqn.loss(online, KEY, target, minibatch, weight, HYPERS, network=network)
     obs, action, reward, discount, next_obs = minibatch
@@ -200,7 +202,12 @@ def test_policy_is_greedy_or_explores_by_its_schedule():
 
 
 @pytest.mark.parametrize(
-    ("config", "message"), [({"error": "cubic"}, "config.error='cubic'"), ({"capacity": 15}, "config.capacity=15")]
+    ("config", "message"),
+    [
+        ({"error": "cubic"}, "config.error='cubic'"),
+        ({"error": "squared", "head": "quantile"}, "config.error='squared' has no meaning for config.head='quantile'"),
+        ({"capacity": 15}, "config.capacity=15"),
+    ],
 )
 def test_an_impossible_config_is_refused(config, message):
     with pytest.raises(ValueError, match=message):

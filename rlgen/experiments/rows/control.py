@@ -127,8 +127,9 @@ SOFT = (
     _sac(
         "MountainCarContinuous-v0",
         gymnax_task("MountainCarContinuous-v0"),
-        {},
-        {"temperature": 0.1},
+        # No draw of the policy, nor a push at random, reaches the goal: only pushes that last do.
+        {"noise": "ou", "temperature": "fixed", "batch_size": 512},
+        {"temperature": 0.1, "noise_start": 0.5, "noise_end": 0.5, "discount": 0.9999, "tau": 0.01},
         50_000,
         target=_UP,
     ),

@@ -31,8 +31,9 @@ _TINY = {
     "num_fractions": 3,
     "sort_period": 2,
 }
-# With the Huber loss, whose pull at a terminal state is bounded, values diverge at so short a period.
-_OFTEN = {"warm_up": 10_000, "target_period": 50, "error": "squared"}
+_OFTEN = {"warm_up": 10_000, "target_period": 50}
+# With the Huber loss, whose pull at a terminal state is bounded, expected returns diverge at so short a period.
+_SQUARED = {**_OFTEN, "error": "squared"}
 _CATEGORICAL = {"head": "categorical", "num_atoms": 101}
 _RETURNS = {"lowest_return": -100.0, "highest_return": 100.0}
 _RAINBOW = {"double": True, "dueling": True, "noisy": True, "replay": "proportional", "n_step": 3, **_CATEGORICAL}
@@ -59,13 +60,13 @@ _threshold = Target(475.0, "reward threshold of the task; " + CARTPOLE_LIMIT)
 CARTPOLE = tuple(
     _dqn(f"CartPole-v1{suffix}", gymnax_task("CartPole-v1"), {**_OFTEN, **config}, hypers, 500_000, target=target)
     for suffix, config, hypers, target in (
-        ("", {}, {}, Target(498.0, f"{CLEANRL}/dqn: 498.4 by its JAX version; {CARTPOLE_LIMIT}")),
-        ("-double", {"double": True}, {}, _threshold),
-        ("-dueling", {"dueling": True}, {}, _threshold),
-        ("-n-step", {"n_step": 3}, {}, _threshold),
-        ("-noisy", {"noisy": True}, _GREEDY, _threshold),
-        ("-prioritised", {"replay": "proportional"}, {}, _threshold),
-        ("-ranked", {"replay": "rank", "sort_period": 10}, {}, _threshold),
+        ("", _SQUARED, {}, Target(498.0, f"{CLEANRL}/dqn: 498.4 by its JAX version; {CARTPOLE_LIMIT}")),
+        ("-double", {**_SQUARED, "double": True}, {}, _threshold),
+        ("-dueling", {**_SQUARED, "dueling": True}, {}, _threshold),
+        ("-n-step", {**_SQUARED, "n_step": 3}, {}, _threshold),
+        ("-noisy", {**_SQUARED, "noisy": True}, _GREEDY, _threshold),
+        ("-prioritised", {**_SQUARED, "replay": "proportional"}, {}, _threshold),
+        ("-ranked", {**_SQUARED, "replay": "rank", "sort_period": 10}, {}, _threshold),
         ("-c51", _CATEGORICAL, _RETURNS, Target(491.0, f"{CLEANRL}/c51: 491.1 by its JAX version; {CARTPOLE_LIMIT}")),
         ("-qr", {"head": "quantile"}, {}, Target(500.0, f"{CARTPOLE_LIMIT}; {ZOO}: 500 by QR-DQN")),
         ("-iqn", {"head": "implicit"}, {}, _threshold),
@@ -77,7 +78,7 @@ CONTROL = (
     _dqn(
         "Acrobot-v1",
         gymnax_task("Acrobot-v1"),
-        _OFTEN,
+        _SQUARED,
         {},
         500_000,
         target=Target(-89.0, f"{CLEANRL}/dqn: −89.0 by its JAX version"),
@@ -101,7 +102,7 @@ CONTROL = (
     _dqn(
         "MountainCar-v0",
         gymnax_task("MountainCar-v0"),
-        _OFTEN,
+        _SQUARED,
         {},
         500_000,
         target=Target(-110.0, f"{ZOO}: −100.8"),
@@ -109,7 +110,7 @@ CONTROL = (
     _dqn(
         "LunarLander",
         EnvTask(own(lander.LunarLander)),
-        {**_OFTEN, "capacity": 100_000, "hidden_sizes": (128, 128)},
+        {**_SQUARED, "capacity": 100_000, "hidden_sizes": (128, 128)},
         {"learning_rate": 5e-4},
         1_000_000,
         target=SOLVED_LANDING,
@@ -265,7 +266,7 @@ DISTRIBUTED = (
         name="value/distributed_dqn/CartPole-v1",
         algorithm=distributed_dqn,
         task=gymnax_task("CartPole-v1"),
-        config=distributed_dqn.Config(**_OFTEN, num_envs=8, num_shards=4),
+        config=distributed_dqn.Config(**_SQUARED, num_envs=8, num_shards=4),
         hypers=distributed_dqn.Hypers(),
         steps=500_000,
         target=_threshold,

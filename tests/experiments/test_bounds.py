@@ -1,0 +1,42 @@
+"""Which numbers are refused: the ends of intervals, infinity and what is no number."""
+
+import math
+from typing import Any, NamedTuple
+
+import pytest
+
+from rlgen.experiments import bounds
+
+
+class Hypers(NamedTuple):
+    learning_rate: float = 0.1
+    first_moment_decay: float = 0.9
+    horizon: float = math.inf
+    clip: float = math.inf
+
+
+@pytest.mark.parametrize(
+    ("change", "interval"),
+    [
+        ({"learning_rate": -0.1}, r"\[0, inf\)"),
+        ({"learning_rate": math.inf}, r"\[0, inf\)"),
+        ({"learning_rate": math.nan}, r"\[0, inf\)"),
+        ({"first_moment_decay": 1.0}, r"\[0, 1\)"),
+        ({"horizon": 0.0}, r"\(0, inf\]"),
+        ({"horizon": -math.inf}, r"\(0, inf\]"),
+        ({"clip": math.nan}, r"\(0, inf\]"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_with_its_interval(change: dict[str, Any], interval: str):
+    (name,) = change
+    with pytest.raises(ValueError, match=rf"hypers\.{name}=.* is impossible: it must lie in {interval}"):
+        bounds.check_hypers(Hypers(**change))
+
+
+def test_ends_and_infinity_are_allowed_where_they_make_sense():
+    bounds.check_hypers(Hypers(learning_rate=0.0, first_moment_decay=0.0))
+
+
+def test_the_real_line_has_no_ends():
+    assert str(bounds.REAL) == "(-inf, inf)"
+    assert 0.0 in bounds.REAL and math.inf not in bounds.REAL and -math.inf not in bounds.REAL
