@@ -34,6 +34,31 @@ _TINY = {
 _OFTEN = {"warm_up": 10_000, "target_period": 50}
 # With the Huber loss, whose pull at a terminal state is bounded, expected returns diverge at so short a period.
 _SQUARED = {**_OFTEN, "error": "squared"}
+# Settings of RL Baselines3 Zoo for QR-DQN, hyperparams/qrdqn.yml: after each long rollout many gradient steps, towards
+# targets that do not move meanwhile.
+_SELDOM = {
+    "head": "quantile",
+    "num_atoms": 10,
+    "num_envs": 8,
+    "rollout_length": 32,
+    "num_steps": 128,
+    "batch_size": 64,
+    "capacity": 102_400,
+    "warm_up": 1_024,
+    "target_period": 1,
+    "hidden_sizes": (256, 256),
+}
+# Those of its hyperparams/dqn.yml for the mountain, with four environments in place of one.
+_MOUNTAIN = {
+    "num_envs": 4,
+    "rollout_length": 4,
+    "num_steps": 8,
+    "batch_size": 128,
+    "capacity": 10_000,
+    "warm_up": 1_000,
+    "target_period": 38,
+    "hidden_sizes": (256, 256),
+}
 _CATEGORICAL = {"head": "categorical", "num_atoms": 101}
 _RETURNS = {"lowest_return": -100.0, "highest_return": 100.0}
 _RAINBOW = {"double": True, "dueling": True, "noisy": True, "replay": "proportional", "n_step": 3, **_CATEGORICAL}
@@ -68,13 +93,21 @@ CARTPOLE = tuple(
         ("-prioritised", {**_SQUARED, "replay": "proportional"}, {}, _threshold),
         ("-ranked", {**_SQUARED, "replay": "rank", "sort_period": 10}, {}, _threshold),
         ("-c51", _CATEGORICAL, _RETURNS, Target(491.0, f"{CLEANRL}/c51: 491.1 by its JAX version; {CARTPOLE_LIMIT}")),
-        ("-qr", {"head": "quantile"}, {}, Target(500.0, f"{CARTPOLE_LIMIT}; {ZOO}: 500 by QR-DQN")),
         ("-iqn", {"head": "implicit"}, {}, _threshold),
         ("-rainbow", _RAINBOW, {**_RETURNS, **_GREEDY}, _threshold),
     )
 )
 
 CONTROL = (
+    _dqn(
+        "CartPole-v1-qr",
+        gymnax_task("CartPole-v1"),
+        _SELDOM,
+        {"learning_rate": 2.3e-3, "adam_epsilon": 1.6e-4, "exploration_fraction": 0.16, "epsilon_end": 0.04},
+        100_000,
+        target=Target(500.0, f"{CARTPOLE_LIMIT}; {ZOO}: 500 by QR-DQN"),
+        tiny={**_TINY, "num_steps": 2},
+    ),
     _dqn(
         "Acrobot-v1",
         gymnax_task("Acrobot-v1"),
@@ -102,10 +135,11 @@ CONTROL = (
     _dqn(
         "MountainCar-v0",
         gymnax_task("MountainCar-v0"),
-        _SQUARED,
-        {},
-        500_000,
+        _MOUNTAIN,
+        {"learning_rate": 4e-3, "discount": 0.98, "exploration_fraction": 0.2, "epsilon_end": 0.07},
+        120_000,
         target=Target(-110.0, f"{ZOO}: −100.8"),
+        tiny={**_TINY, "num_steps": 2},
     ),
     _dqn(
         "LunarLander",
