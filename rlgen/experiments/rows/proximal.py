@@ -142,8 +142,8 @@ RECURRENT = tuple(
             "RepeatPrevious",
             EnvTask(own(memory.repeat_previous)),
             {},
-            # An action earns no more than its own reward; all were as good in `rlgen sweep policy/ppo/RepeatPrevious-gru
-            # --seeds 2 --seed 100 --grid hypers.discount=0,0.5 --grid hypers.learning_rate=1e-3,2e-3`.
+            # An action earns no more than its own reward; all points of `rlgen sweep policy/ppo/RepeatPrevious-gru
+            # --seeds 2 --seed 100 --grid hypers.discount=0,0.5 --grid hypers.learning_rate=1e-3,2e-3` were as good.
             {"discount": 0.5, "entropy_coefficient": 0.0},
             500_000,
             Target(0.95, "the best return is 1, and −0.5 without memory, in closed form"),
