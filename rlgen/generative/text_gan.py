@@ -41,6 +41,7 @@ class Config:
         generator_sizes: channels before each doubling, the smallest image first.
         discriminator_sizes: filters of the convolutions that halve the image.
         joint_size: units of the layer that reads image and caption together.
+        projection: whether a product of what is seen and the caption adds to the logit, arXiv:1802.05637.
         interpolation: whether images between two captions are asked for.
         augmentation: whether conditions are drawn around captions.
     """
@@ -51,6 +52,7 @@ class Config:
     generator_sizes: tuple[int, ...] = (96, 48, 24)
     discriminator_sizes: tuple[int, ...] = (24, 48, 96)
     joint_size: int = 128
+    projection: bool = True
     interpolation: bool = True
     augmentation: bool = False
 
@@ -145,6 +147,7 @@ class Critic(nn.Module):
         self.reader = Reader(self.num_words, self.config.condition_size)
         self.body = adversaries.Discriminator("dcgan", self.config.discriminator_sizes)
         self.joint, self.head = nn.Dense(self.config.joint_size), nn.Dense(1)
+        self.projector = nn.Dense(self.config.condition_size) if self.config.projection else None
 
     def read(self, caption: Array) -> Array:
         """Maps captions `[M, L]` to conditions `[M, E]`."""
@@ -157,7 +160,10 @@ class Critic(nn.Module):
     def judge(self, seen: Array, condition: Array) -> Array:
         """Tells how well what was seen fits conditions `[M, E]`, logits `[M]`."""
         hidden = nn.leaky_relu(self.joint(jnp.concatenate([seen, condition], axis=-1)), 0.2)
-        return self.head(hidden)[:, 0]
+        logit = self.head(hidden)[:, 0]
+        if self.projector is None:
+            return logit
+        return logit + (self.projector(seen) * condition).mean(-1)
 
     def __call__(self, image: Array, caption: Array) -> Array:
         """Maps images `[M, H, W, C]` in [−1, 1] and captions `[M, L]` to logits `[M]`."""

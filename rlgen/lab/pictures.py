@@ -44,7 +44,7 @@ DRAWINGS = Published("openmoji_png128.zip", "6c4a68b4e48bafe5e380c49c283308c9863
 ANNOTATIONS = Published("openmoji.json.gz", "138f99391baa76e6c15345e0f9b2ac479277dcdeb1ccdba8b327a3cf91aa8f92")
 
 PADDING, UNKNOWN = 0, 1  # ids of what is no word, and of words that training seldom saw
-HELD_OUT = 10  # one picture in so many, in the order of names
+HELD_OUT = 10  # one picture in so many, or one caption
 PICTURES_A_PERSON, TEST_PEOPLE = 10, 5
 DROPPED_GROUP = "extras-openmoji"  # brands among them
 MAX_MEMBER = 1 << 20  # bytes of one file in a zip: a header that promises more is not believed
@@ -95,7 +95,7 @@ def smiles() -> Dataset:
     members = read_zip(path, ".jpg")
     images = np.stack([_pixels(path, name, content, "JPEG", "L", 64) for name, content in members.items()])
     labels = np.array(["positives" in name for name in members], np.int32)
-    return _split(Examples(images[..., None], labels))
+    return _split(Examples(images[..., None], labels), np.arange(len(images)) % HELD_OUT == HELD_OUT - 1)
 
 
 def olivetti() -> Dataset:
@@ -118,7 +118,10 @@ def olivetti() -> Dataset:
 
 
 def captions() -> Dataset:
-    """Loads 2,060 drawings with captions, as `Captioned`; every tenth in the order of names is held out.
+    """Loads 2,060 drawings with captions, as `Captioned`; about a tenth of the captions is held out.
+
+    Drawings that share a caption, such as one hand in five tones of skin, are held out together, so that no held-out
+    caption is known from training; the caption's own checksum says which they are.
 
     A drawing lies on white, reduced to 32 by 32 pixels.  Its caption is its annotation and the words of its subgroup
     that the annotation lacks, in lower case: "green apple food fruit".  Words are numbered from 2 on by how often the
@@ -135,8 +138,9 @@ def captions() -> Dataset:
         raise DataError(f"{archive} holds no drawing that {annotations} has a caption for")
     images = np.stack([_pixels(archive, name, content, "PNG", "P", 128) for name, content in members.items()])
     words = [written[name[:-4]] for name in members]
-    ids = vocabulary([line for index, line in enumerate(words) if not _is_held_out(index)])
-    return _split(Captioned(images, np.array([encode(line, ids) for line in words], np.int32)))
+    test = np.array([zlib.crc32(" ".join(line).encode()) % HELD_OUT == 0 for line in words])
+    ids = vocabulary([line for line, held_out in zip(words, test, strict=True) if not held_out])
+    return _split(Captioned(images, np.array([encode(line, ids) for line in words], np.int32)), test)
 
 
 LOADERS: dict[str, Callable[[], Dataset]] = {
@@ -278,13 +282,8 @@ def _name(info: zipfile.ZipInfo) -> str:
     return info.filename
 
 
-def _is_held_out(index: int) -> bool:
-    return index % HELD_OUT == HELD_OUT - 1
-
-
-def _split(examples: Any) -> Dataset:
-    """Holds out every tenth example."""
-    test = np.array([_is_held_out(index) for index in range(len(examples[0]))])
+def _split(examples: Any, test: NDArray[np.bool_]) -> Dataset:
+    """Holds out some examples."""
     return Dataset(*(type(examples)(*(leaf[part] for leaf in examples)) for part in (~test, test)))
 
 

@@ -4,7 +4,8 @@ The networks are those of arXiv:1703.10593, made for small images: no layers at 
 the edges where they are reflected there, and one strided convolution less in the discriminator.  Layers are
 normalised over the pixels of all filters together (arXiv:1607.06450) where the paper does so for each filter, which
 would leave the biases of convolutions without a gradient.  The pool is that of arXiv:1612.07828, as arXiv:1703.10593
-fills it: one image after another.  A caption is read as the mean of its words' vectors, whatever their order.
+fills it: one image after another.  A caption is read as the mean of its words' vectors, whatever their order; what
+comes of it is as large as what stands beside it, so that it is heard from the first step on.
 
 Shape legend: `M` images in a minibatch, `P` images in a pool, `H W C` image, `R S` patches along height and width,
 `L` words of a caption, `E` size of a vector.
@@ -45,8 +46,10 @@ class Reader(nn.Module):
     def __call__(self, caption: Array) -> Array:
         """Maps int32 ids `[*N, L]` to `[*N, E]`."""
         is_word = (caption != 0)[..., None]
-        words = jnp.where(is_word, nn.Embed(self.num_words, self.size)(caption), 0.0)
-        return nn.relu(nn.Dense(self.size)(words.sum(-2) / jnp.maximum(is_word.sum(-2), 1)))
+        embed = nn.Embed(self.num_words, self.size, embedding_init=nn.initializers.normal(1.0))
+        words = jnp.where(is_word, embed(caption), 0.0)
+        mean = nn.Dense(self.size)(words.sum(-2) / jnp.maximum(is_word.sum(-2), 1))
+        return nn.relu(nn.LayerNorm(use_bias=False, use_scale=False)(mean))
 
 
 def _normalised(hidden: Array) -> Array:

@@ -37,9 +37,9 @@ def softplus(logit):
 
 
 @functools.cache
-def made(interpolation=False, augmentation=False):
+def made(**switches):
     """Networks with switches, and parameters."""
-    config = text_gan.dataclasses.replace(CONFIG, interpolation=interpolation, augmentation=augmentation)
+    config = text_gan.dataclasses.replace(CONFIG, **switches)
     pair = text_gan.assemble(SPEC, config)
     return pair, jax.jit(functools.partial(text_gan.init, pair=pair))(jax.random.key(1), HYPERS)
 
@@ -91,6 +91,34 @@ def test_the_generator_pays_for_what_is_not_believed():
     images = pair.painter.apply(params[GENERATOR], latent, condition, method="paint")
     np.testing.assert_allclose(total, softplus(-judged(pair, params, images, BATCH.caption)).mean(), rtol=1e-5)
     assert float(said) == float(total) and float(divergence) == 0
+
+
+def test_projection_adds_a_product_of_image_and_caption():
+    pair, params = made(projection=True)
+    without, _ = made(projection=False)
+    inner = params[DISCRIMINATOR]["params"]
+    less = {"params": {name: leaf for name, leaf in inner.items() if name != "projector"}}
+    seen = pair.critic.apply(params[DISCRIMINATOR], REAL, method="look")
+    condition = pair.critic.apply(params[DISCRIMINATOR], BATCH.caption, method="read")
+    product = (seen @ inner["projector"]["kernel"] + inner["projector"]["bias"]) * condition
+    added = judged(pair, params, REAL, BATCH.caption) - without.critic.apply(less, REAL, BATCH.caption)
+    np.testing.assert_allclose(added, product.mean(-1), rtol=1e-4, atol=1e-6)
+
+
+def test_captions_are_heard_from_the_start():
+    config = text_gan.Config()
+    pair = text_gan.assemble(Spec(Box((12,), 0, 999, "int32"), Box((32, 32, 3), 0, 255, "uint8")), config)
+    params = jax.jit(functools.partial(text_gan.init, pair=pair))(jax.random.key(0), HYPERS)
+    captions = jax.random.randint(jax.random.key(1), (2, 16, 4), 1, 1000)
+    latents = jax.random.normal(jax.random.key(2), (2, 16, config.latent_size))
+    read = functools.partial(pair.painter.apply, params[GENERATOR], jax.random.key(0), method="read")
+    paint = functools.partial(pair.painter.apply, params[GENERATOR], method="paint")
+    one, other = (read(each)[0] for each in captions)
+    image = paint(latents[0], one)
+    by_caption, by_latent = (
+        jnp.square(image - each).mean() for each in (paint(latents[0], other), paint(latents[1], one))
+    )
+    assert by_caption > 0.2 * by_latent
 
 
 def test_interpolation_adds_images_between_captions():
