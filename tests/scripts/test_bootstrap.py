@@ -169,6 +169,17 @@ def test_moved_project_is_built_anew(project, tools):
     assert log(moved) == BUILT * 2
 
 
+def test_a_link_to_another_environment_is_replaced_and_that_left_alone(project, tools, tmp_path):
+    program(tools / "python3", FAKE)
+    other = tmp_path / "other"
+    (other / "bin").mkdir(parents=True)
+    (other / "precious").touch()
+    (project / ".venv").symlink_to(other)
+    assert call(project, tools).returncode == 0
+    assert sorted(path.name for path in other.rglob("*")) == ["bin", "precious"]
+    assert not (project / ".venv").is_symlink() and (project / ".venv" / "rlgen-stamp").exists()
+
+
 def test_calls_at_once_build_once(project, tools):
     program(tools / "python3", FAKE)
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
