@@ -21,7 +21,7 @@ $2" ;;
     "-m venv"*)
         for last; do :; done
         echo venv >>"$FAKE_LOG"
-        rm -rf "$last"
+        rm -rf "$last"/*
         mkdir -p "$last/bin"
         cp "$0" "$last/bin/python"
         printf '#!/bin/sh\\necho "ran $*"\\n' >"$last/bin/rlgen"
