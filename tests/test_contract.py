@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.extend.core import jaxpr_as_fun
 from jax.sharding import Mesh
 
 from rlgen import sweep, train
@@ -71,6 +72,11 @@ class Subject(NamedTuple):
     @property
     def run(self) -> train.Run:
         return self.bound.make_run(self.data)
+
+    def again(self, *arguments: Any) -> Any:
+        """The update of one lane, which need not be traced anew."""
+        program, shapes = self.update
+        return jax.tree.unflatten(jax.tree.structure(shapes), jaxpr_as_fun(program)(*jax.tree.leaves(arguments)))
 
     def advance(self, start: int, stop: int, state: Any) -> tuple[Any, Any]:
         """Runs updates `start … stop - 1` from a state in NumPy and gives the next one in NumPy."""
@@ -246,7 +252,7 @@ def test_5_one_trace_serves_a_grid_of_hypers_and_every_call(subject):
 def test_6_and_12_lanes_on_two_devices_equal_a_loop_on_one(subject):
     @jax.jit
     def alone(key, hypers):
-        run = subject.bound.make_run(subject.data)
+        run = subject.run._replace(update=subject.again)
         start = run.init(key, hypers)
         return start, *train.window(run)(key, jnp.int32(0), jnp.int32(UPDATES), start, hypers)
 
@@ -309,12 +315,11 @@ def test_11_saved_and_resumed_equals_uninterrupted(subject):
 
 
 def test_13_no_branch_becomes_a_select_over_a_buffer(subject):
-    run, key, hypers, lanes = subject.run, jax.random.key(0), subject.bound.hypers, 3
-    state, (one, _) = subject.shapes, subject.update
-    many = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((lanes, *leaf.shape), leaf.dtype), state)
-    swept = jax.make_jaxpr(jax.vmap(run.update, in_axes=(0, None, 0, None)))(
-        jax.random.split(key, lanes), jnp.int32(0), many, hypers
-    )
+    state, (one, _), lanes = subject.shapes, subject.update, 3
+    many = [jax.ShapeDtypeStruct((lanes, *leaf.shape), leaf.dtype) for leaf in jax.tree.leaves(state)]
+    axes = [0, None, *(0 for _ in many), *(None for _ in subject.bound.hypers)]
+    arguments = jax.random.split(jax.random.key(0), lanes), jnp.int32(0), *many, *subject.bound.hypers
+    swept = jax.make_jaxpr(jax.vmap(jaxpr_as_fun(one), in_axes=axes))(*arguments)
     branches = [
         sum(equation.primitive.name == "cond" for equation in equations(program.jaxpr)) for program in (one, swept)
     ]
