@@ -129,6 +129,7 @@ SMALLEST: dict[str, int] = {
     "num_blocks": 0,
     "num_dropped": 0,
     "num_episodes": 0,
+    "num_frames": 0,
     "num_planning": 0,
     "pool_size": 0,
     "warm_up": 0,

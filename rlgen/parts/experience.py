@@ -9,6 +9,7 @@ Priorities are `()` where all slots are drawn alike, and what renews them then l
 Shape legend: `B` environments, `T` steps between updates, `N` slots, `M` examples in a minibatch.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -18,7 +19,7 @@ import optax
 from jax import lax
 
 from rlgen.core import Array, Key, Spec, Transition, Tree
-from rlgen.parts import exploration, priorities, replay
+from rlgen.parts import exploration, frames, priorities, replay
 
 REPLAYS = ("uniform", *priorities.KINDS)
 
@@ -36,15 +37,22 @@ def check(config: Any) -> None:
         )
 
 
-def ring(spec: Spec, config: Any, extras: dict[str, Array] | None = None) -> Transition:
+def ring(spec: Spec, config: Any, extras: dict[str, Array] | None = None, num_frames: int = 0) -> Transition:
     """Makes an empty ring of transitions, leaves `[R, B, ...]`.
 
     Args:
         spec: of the task, with actions that are one array.
         config: the algorithm's.
         extras: an example of what is kept beside each transition; nothing by default.
+        num_frames: of how many frames observations are stacks, of which the newest is kept, in eight bits; 0 to keep
+            observations as they are.
+
+    Raises:
+        ValueError: if observations are no such stacks.
     """
     obs, action = (jnp.zeros(space.shape, space.dtype) for space in (spec.observation, spec.action))
+    if num_frames:
+        obs = jnp.zeros(frames.frame_shape(spec.observation, num_frames), jnp.uint8)
     example = Transition(obs, action, jnp.float32(0), obs, jnp.bool_(False), jnp.bool_(False), extras or {})
     return replay.init(example, capacity=config.capacity, num_envs=config.num_envs, num_rows=config.rollout_length)
 
@@ -147,6 +155,7 @@ def update(
     learn: Callable[..., tuple[Any, Any, Array]],
     metrics: Any,
     own: Callable[[Key], Key] | None = None,
+    num_frames: int = 0,
 ) -> tuple[Any, Any]:
     """Stores a rollout and takes some gradient steps on what is stored.
 
@@ -160,13 +169,20 @@ def update(
         learn: `(key, count, learner, minibatch, weight, hypers) -> (learner, metrics, priority)`, the rule.
         metrics: their type.
         own: makes the key of a step one's own, where several learn at once; None where one learns alone.
+        num_frames: as `ring` takes it.
 
     Returns:
         `(state, metrics)`.
     """
-    num_rows = config.rollout_length
+    num_rows, shape = config.rollout_length, state.replay.reward.shape
+    if num_frames:
+        batch = batch._replace(
+            obs=frames.newest(batch.obs, num_frames), next_obs=frames.newest(batch.next_obs, num_frames)
+        )
     ring = replay.add(state.replay, step, batch._replace(extras={}))
-    last_row, num_filled = replay.newest(ring, step, num_rows), replay.filled(ring, step, num_rows) * config.num_envs
+    last_row, rows = replay.newest(ring, step, num_rows), replay.filled(ring, step, num_rows)
+    full, num_filled = rows == shape[0], rows * config.num_envs
+    read = functools.partial(frames.observed, full=full, num_frames=num_frames) if num_frames else replay.as_kept
     num = config.num_envs * num_rows
     priority = admit(state.priorities, step, num_slots=config.capacity, num=num, config=config)
 
@@ -174,7 +190,9 @@ def update(
         learner, priority = carry
         draw_key, learn_key = jax.random.split(key if own is None else own(key))
         index, weight = drawn(draw_key, step, priority, num_filled, hypers, config=config)
-        minibatch = replay.multi_step(ring, index, last_row, hypers.discount, config.n_step)
+        if num_frames:
+            index = frames.readable(index, last_row, full, shape, num_frames)
+        minibatch = replay.multi_step(ring, index, last_row, hypers.discount, config.n_step, read)
         learner, seen, error = learn(learn_key, count, learner, minibatch, weight, hypers)
         return (learner, renew(priority, index, error, hypers, config=config)), seen
 

@@ -7,6 +7,7 @@ place; an index kept in the state would become one index a seed and a scatter ov
 Shape legend: `R` rows of the ring, `T` rows added at a time, `B` environments, `M` examples sampled.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -103,7 +104,19 @@ class Steps(NamedTuple):
     next_obs: Tree  # [M, *observation], after the last
 
 
-def multi_step(storage: Transition, index: Array, last_row: Array, discount: Array | float, num_steps: int) -> Steps:
+def as_kept(storage: Transition, first: Array, last: Array) -> tuple[Tree, Tree]:
+    """Reads what was observed before steps at slots `[M]` and after steps at others, where both are kept whole."""
+    return take(storage.obs, first), take(storage.next_obs, last)
+
+
+def multi_step(
+    storage: Transition,
+    index: Array,
+    last_row: Array,
+    discount: Array | float,
+    num_steps: int,
+    observed: Callable[[Transition, Array, Array], tuple[Tree, Tree]] = as_kept,
+) -> Steps:
     """Adds up rewards from some slots on.
 
     The sum ends early with an episode, terminated or truncated, and at the newest row, behind which the ring's oldest
@@ -115,6 +128,7 @@ def multi_step(storage: Transition, index: Array, last_row: Array, discount: Arr
         last_row: the newest row.
         discount: `γ`.
         num_steps: steps at most.
+        observed: how observations are read.
 
     Returns:
         Leaves `[M, ...]`.
@@ -133,6 +147,6 @@ def multi_step(storage: Transition, index: Array, last_row: Array, discount: Arr
     final = jnp.take_along_axis(slots, last, axis=1)[:, 0]
     ended = jnp.take_along_axis(terminated, last, axis=1)[:, 0]
     onward = jnp.where(ended, 0.0, discount * powers[last[:, 0]])
-    obs, action = take((storage.obs, storage.action), index)
+    obs, next_obs = observed(storage, index, final)
     total = jnp.sum(powers * reward, axis=1, where=counted)
-    return Steps(obs, action, total, onward, take(storage.next_obs, final))
+    return Steps(obs, take(storage.action, index), total, onward, next_obs)

@@ -193,6 +193,7 @@ def update(
     mesh: Mesh | None,
 ):
     """Deals out a rollout `[T, B]` by environment and lets all shards learn.  The key is consumed."""
+    hypers = optim.slowed(step, hypers, names=("learning_rate",))
     names = () if mesh is None else mesh.axis_names
     each = functools.partial(of_shard, network=network, axes=(*names, SHARD))
     held = dqn.State._make((None, 0, 0))

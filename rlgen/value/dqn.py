@@ -50,6 +50,8 @@ class Config:
         noise_scale: `σ₀`, deviation of the noise at the start.
         replay: of `experience.REPLAYS`.
         sort_period: updates between two sorts of a replay by rank.
+        num_frames: `F` where observations stack so many frames, of which replay keeps the newest alone, in eight bits;
+            0 to keep observations as they are.
         head: of `distributional.KINDS`: what is predicted of the return.
         num_atoms: of a categorical distribution, or fixed quantiles.
         num_fractions: quantiles that an implicit distribution is asked for where it learns or acts.
@@ -73,6 +75,7 @@ class Config:
     noise_scale: float = 0.5
     replay: str = "uniform"
     sort_period: int = 1
+    num_frames: int = 0
     head: str = "expected"
     num_atoms: int = 51
     num_fractions: int = 32
@@ -84,8 +87,11 @@ class Config:
     def __post_init__(self):
         checks.one_of(self, error=ERRORS, replay=experience.REPLAYS, head=distributional.KINDS)
         experience.check(self)
-        if self.head != "expected" and self.error != "huber":
-            raise ValueError(f"config.error={self.error!r} has no meaning for config.head={self.head!r}")
+        if self.capacity < 2 * self.num_frames * self.num_envs:
+            raise ValueError(
+                f"config.capacity={self.capacity} has too few rows of {self.num_envs} environments for stacks of"
+                f" config.num_frames={self.num_frames}"
+            )
         if self.head == "categorical" and self.num_atoms < 2:
             raise ValueError(f"config.num_atoms={self.num_atoms}: a categorical distribution needs two atoms or more")
 
@@ -104,6 +110,7 @@ class Hypers(NamedTuple):
     """What is only a number; float32 leaves."""
 
     learning_rate: float = 2.5e-4
+    annealed_share: float = 1.0  # of the learning rate, that is left after `horizon` updates
     adam_epsilon: float = 1e-8
     discount: float = 0.99
     tau: float = 1.0  # share of the online network in a move of the target network
@@ -250,7 +257,8 @@ def init(key: Key, hypers: Hypers, *, network: QNetwork) -> State:
     params = network.init(key, obs[None], None, fractions)
     target = jax.tree.map(jnp.copy, params)  # two names for one buffer could not be donated
     learner = Learner(params, target, optimiser(hypers).init(params))
-    return State(learner, experience.ring(spec, config), experience.ranks(config.capacity, config=config))
+    ring = experience.ring(spec, config, num_frames=config.num_frames)
+    return State(learner, ring, experience.ranks(config.capacity, config=config))
 
 
 def practise(
@@ -284,9 +292,9 @@ def practise(
         del count
         return learn(key, *data, network=network)
 
-    return experience.update(
-        key, step, state, batch, hypers, config=network.config, learn=rule, metrics=Metrics, own=own
-    )
+    config = network.config
+    kept = functools.partial(experience.update, own=own, num_frames=config.num_frames)
+    return kept(key, step, state, batch, hypers, config=config, learn=rule, metrics=Metrics)
 
 
 def follow(step: Array, state: State, hypers: Hypers, *, config: Config) -> State:
@@ -298,6 +306,7 @@ def follow(step: Array, state: State, hypers: Hypers, *, config: Config) -> Stat
 
 def update(key: Key, step: Array, state: State, batch: Transition, hypers: Hypers, *, network: QNetwork):
     """Learns from one rollout `[T, B]` and what is stored, and moves the target.  The key is consumed."""
+    hypers = optim.slowed(step, hypers, names=("learning_rate",))
     state, metrics = practise(key, step, state, batch, hypers, network=network)
     return follow(step, state, hypers, config=network.config), metrics
 

@@ -201,12 +201,39 @@ def test_policy_is_greedy_or_explores_by_its_schedule():
     np.testing.assert_allclose(shares, [0, 0.5, 0.2, 0, 0], atol=0.03)
 
 
+@pytest.mark.parametrize(("step", "learning_rate"), [(0, 1e-2), (5, 6e-3), (10, 2e-3)])
+def test_the_learning_rate_falls_to_its_share(step, learning_rate):
+    algorithm = dqn.build(SPEC, SMALL)
+    start, update = algorithm.init(jax.random.key(0), HYPERS), jax.jit(algorithm.update)
+    arguments = jax.random.key(1), jnp.int32(step), start, rollout_of(step)
+    end, _ = update(*arguments, HYPERS._replace(learning_rate=1e-2, annealed_share=0.2))
+    expected, _ = update(*arguments, HYPERS._replace(learning_rate=learning_rate))
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-6), end, expected)
+    moved = jax.tree.map(lambda old, new: not np.array_equal(old, new), start.learner.params, end.learner.params)
+    assert any(jax.tree.leaves(moved))
+
+
+def test_frames_of_eight_bits_teach_what_whole_images_teach():
+    env = adapter.make("Breakout-MinAtar")  # whose pixels are 0 or 1
+    shape = {"num_envs": 2, "batch_size": 4, "capacity": 8, "warm_up": 2, "network": "cnn", "hidden_sizes": (4,)}
+    learned = []
+    for num_frames in (0, 1):
+        algorithm = dqn.build(env.spec, dqn.Config(**shape, num_frames=num_frames))
+        run = train.make(algorithm, rollout.build(env, num_envs=2, length=1))
+        state = run.init(KEY, HYPERS)
+        assert state.algorithm.replay.obs.dtype == ("uint8" if num_frames else "float32")
+        state, _ = jax.jit(train.window(run))(KEY, jnp.int32(0), jnp.int32(7), state, HYPERS)
+        learned.append((state.algorithm.learner, run.init(KEY, HYPERS).algorithm.learner))
+    jax.tree.map(np.testing.assert_array_equal, learned[0][0], learned[1][0])
+    assert not np.array_equal(*(jax.tree.leaves(learner.params)[1] for learner in learned[0]))
+
+
 @pytest.mark.parametrize(
     ("config", "message"),
     [
         ({"error": "cubic"}, "config.error='cubic'"),
-        ({"error": "squared", "head": "quantile"}, "config.error='squared' has no meaning for config.head='quantile'"),
         ({"capacity": 15}, "config.capacity=15"),
+        ({"capacity": 30, "num_frames": 2}, "too few rows of 10 environments for stacks of config.num_frames=2"),
     ],
 )
 def test_an_impossible_config_is_refused(config, message):

@@ -3,7 +3,7 @@
 import functools
 from typing import Any
 
-from rlgen.envs import adapter, lander, memory
+from rlgen.envs import adapter, frames, lander, memory
 from rlgen.experiments.experiment import Experiment, Target
 from rlgen.experiments.rows.common import (
     CARTPOLE_LIMIT,
@@ -31,9 +31,8 @@ _TINY = {
     "num_fractions": 3,
     "sort_period": 2,
 }
-_OFTEN = {"warm_up": 10_000, "target_period": 50}
 # With the Huber loss, whose pull at a terminal state is bounded, expected returns diverge at so short a period.
-_SQUARED = {**_OFTEN, "error": "squared"}
+_OFTEN = {"warm_up": 10_000, "target_period": 50, "error": "squared"}
 # Settings of RL Baselines3 Zoo for QR-DQN, hyperparams/qrdqn.yml: after each long rollout many gradient steps, towards
 # targets that do not move meanwhile.
 _SELDOM = {
@@ -85,13 +84,13 @@ _threshold = Target(475.0, "reward threshold of the task; " + CARTPOLE_LIMIT)
 CARTPOLE = tuple(
     _dqn(f"CartPole-v1{suffix}", gymnax_task("CartPole-v1"), {**_OFTEN, **config}, hypers, 500_000, target=target)
     for suffix, config, hypers, target in (
-        ("", _SQUARED, {}, Target(498.0, f"{CLEANRL}/dqn: 498.4 by its JAX version; {CARTPOLE_LIMIT}")),
-        ("-double", {**_SQUARED, "double": True}, {}, _threshold),
-        ("-dueling", {**_SQUARED, "dueling": True}, {}, _threshold),
-        ("-n-step", {**_SQUARED, "n_step": 3}, {}, _threshold),
-        ("-noisy", {**_SQUARED, "noisy": True}, _GREEDY, _threshold),
-        ("-prioritised", {**_SQUARED, "replay": "proportional"}, {}, _threshold),
-        ("-ranked", {**_SQUARED, "replay": "rank", "sort_period": 10}, {}, _threshold),
+        ("", {}, {}, Target(498.0, f"{CLEANRL}/dqn: 498.4 by its JAX version; {CARTPOLE_LIMIT}")),
+        ("-double", {"double": True}, {}, _threshold),
+        ("-dueling", {"dueling": True}, {}, _threshold),
+        ("-n-step", {"n_step": 3}, {}, _threshold),
+        ("-noisy", {"noisy": True}, _GREEDY, _threshold),
+        ("-prioritised", {"replay": "proportional"}, {}, _threshold),
+        ("-ranked", {"replay": "rank", "sort_period": 10}, {}, _threshold),
         ("-c51", _CATEGORICAL, _RETURNS, Target(491.0, f"{CLEANRL}/c51: 491.1 by its JAX version; {CARTPOLE_LIMIT}")),
         ("-iqn", {"head": "implicit"}, {}, _threshold),
         ("-rainbow", _RAINBOW, {**_RETURNS, **_GREEDY}, _threshold),
@@ -103,7 +102,13 @@ CONTROL = (
         "CartPole-v1-qr",
         gymnax_task("CartPole-v1"),
         _SELDOM,
-        {"learning_rate": 2.3e-3, "adam_epsilon": 1.6e-4, "exploration_fraction": 0.16, "epsilon_end": 0.04},
+        {
+            "learning_rate": 2.3e-3,
+            "annealed_share": 0.0,
+            "adam_epsilon": 1.6e-4,
+            "exploration_fraction": 0.16,
+            "epsilon_end": 0.04,
+        },
         100_000,
         target=Target(500.0, f"{CARTPOLE_LIMIT}; {ZOO}: 500 by QR-DQN"),
         tiny={**_TINY, "num_steps": 2},
@@ -111,7 +116,7 @@ CONTROL = (
     _dqn(
         "Acrobot-v1",
         gymnax_task("Acrobot-v1"),
-        _SQUARED,
+        _OFTEN,
         {},
         500_000,
         target=Target(-89.0, f"{CLEANRL}/dqn: −89.0 by its JAX version"),
@@ -144,11 +149,36 @@ CONTROL = (
     _dqn(
         "LunarLander",
         EnvTask(own(lander.LunarLander)),
-        {**_SQUARED, "capacity": 100_000, "hidden_sizes": (128, 128)},
+        {**_OFTEN, "capacity": 100_000, "hidden_sizes": (128, 128)},
         {"learning_rate": 5e-4},
         1_000_000,
         target=SOLVED_LANDING,
     ),
+)
+
+# Settings of MinAtar's authors, github.com/kenjyoung/MinAtar, examples/dqn.py, with Adam in place of RMSProp.
+_PIXELS = {
+    "num_envs": 1,
+    "batch_size": 32,
+    "capacity": 100_000,
+    "warm_up": 5_000,
+    "target_period": 1_000,
+    "num_frames": 1,
+    "network": "cnn",
+    "hidden_sizes": (128,),
+}
+_FADING = {"epsilon_end": 0.1, "exploration_fraction": 0.02}
+
+PIXELS = (
+    *(
+        _dqn(f"{game}-MinAtar{suffix}", gymnax_task(f"{game}-MinAtar"), {**_PIXELS, **config}, hypers, 5_000_000)
+        for game in ("Asterix", "Breakout", "Freeway", "SpaceInvaders")
+        for suffix, config, hypers in (
+            ("", {}, _FADING),
+            ("-rainbow", _RAINBOW, {**_GREEDY, **_RETURNS}),
+        )
+    ),
+    _dqn("Pong-misc", EnvTask(own(frames.pong)), {**_PIXELS, "num_frames": 2}, _FADING, 5_000_000),
 )
 
 _SOLVED = Target(0.9, "the best return is 0.99 (arXiv:1908.03568)")
@@ -181,7 +211,7 @@ BOOTSTRAPPED = tuple(
         name=f"value/bootstrapped_dqn/DeepSea-{size}",
         algorithm=bootstrapped_dqn,
         task=deep_sea(size),
-        config=bootstrapped_dqn.Config(),
+        config=bootstrapped_dqn.Config(num_heads=size),
         hypers=bootstrapped_dqn.Hypers(),
         steps=size * 2_000,
         target=_SOLVED,
@@ -300,7 +330,7 @@ DISTRIBUTED = (
         name="value/distributed_dqn/CartPole-v1",
         algorithm=distributed_dqn,
         task=gymnax_task("CartPole-v1"),
-        config=distributed_dqn.Config(**_SQUARED, num_envs=8, num_shards=4),
+        config=distributed_dqn.Config(**_OFTEN, num_envs=8, num_shards=4),
         hypers=distributed_dqn.Hypers(),
         steps=500_000,
         target=_threshold,
@@ -311,6 +341,7 @@ DISTRIBUTED = (
 ROWS = (
     *CARTPOLE,
     *CONTROL,
+    *PIXELS,
     *DEEP_SEA,
     *BOOTSTRAPPED,
     *PARALLELISED,

@@ -1,0 +1,99 @@
+"""Frames in a ring: every stack read is the one that was observed, at all ages of the ring."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from rlgen.core import Box, Discrete, Transition
+from rlgen.parts import frames, replay
+
+ROWS, ENVS, TOGETHER = 12, 2, 3  # rows of the ring, environments, rows written at a time
+SHAPE = (2, 3, 1)
+
+
+def history(num_frames, num_steps, seed=0):
+    """Steps of environments whose stacks begin with a repeated frame, `[num_steps, ENVS]`."""
+    rng = np.random.default_rng(seed)
+    frame = lambda: rng.integers(0, 256, SHAPE).astype(np.float32) / np.float32(255)  # noqa: E731
+    columns = []
+    for _ in range(ENVS):
+        seen, steps = [frame()] * num_frames, []
+        for _ in range(num_steps):
+            obs = np.concatenate(seen, -1)
+            seen = [*seen[1:], frame()]
+            ends = rng.random(2) < 0.15
+            steps.append((obs, np.concatenate(seen, -1), *ends))
+            if ends.any():
+                seen = [frame()] * num_frames
+        columns.append(steps)
+    obs, next_obs, terminated, truncated = (
+        np.stack([[step[part] for step in column] for column in columns], 1) for part in range(4)
+    )
+    count = np.arange(num_steps * ENVS, dtype=np.int32).reshape(num_steps, ENVS)
+    return Transition(obs, count, count.astype(np.float32), next_obs, terminated, truncated, {})
+
+
+def rings(num_frames, updates):
+    """A ring of whole stacks and one of frames, after as many updates."""
+    steps = history(num_frames, updates * TOGETHER)
+    small = steps._replace(obs=frames.newest(steps.obs, num_frames), next_obs=frames.newest(steps.next_obs, num_frames))
+    made = []
+    for each in (steps, small):
+        example = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape[2:], leaf.dtype), each)
+        ring = replay.init(example, capacity=ROWS * ENVS, num_envs=ENVS, num_rows=TOGETHER)
+        for step in range(updates):
+            batch = jax.tree.map(lambda leaf, step=step: jnp.asarray(leaf[step * TOGETHER :][:TOGETHER]), each)
+            ring = replay.add(ring, jnp.int32(step), batch)
+        made.append(ring)
+    return made
+
+
+@pytest.mark.parametrize("updates", [1, 3, 4, 6, 11])
+@pytest.mark.parametrize("num_frames", [1, 2, 4])
+def test_stacks_are_read_as_they_were_observed(num_frames, updates):
+    whole, small = rings(num_frames, updates)
+    rows, last_row = (function(whole, updates - 1, TOGETHER) for function in (replay.filled, replay.newest))
+    assert small.obs.dtype == jnp.uint8 and small.obs.nbytes * 4 * num_frames == whole.obs.nbytes
+    index = frames.readable(jnp.arange(rows * ENVS), last_row, rows == ROWS, (ROWS, ENVS), num_frames)
+    obs, next_obs = frames.stack(small, index, rows == ROWS, num_frames)
+    expected = replay.as_kept(whole, index, index)
+    np.testing.assert_array_equal(obs, expected[0])
+    np.testing.assert_array_equal(next_obs, expected[1])
+
+
+@pytest.mark.parametrize("num_steps", [1, 3])
+def test_several_steps_end_with_the_stack_after_the_last(num_steps):
+    whole, small = rings(3, 7)
+    full, last_row = jnp.bool_(True), replay.newest(whole, 6, TOGETHER)
+    index = frames.readable(jnp.arange(ROWS * ENVS), last_row, full, (ROWS, ENVS), 3)
+    read = functools.partial(frames.observed, full=full, num_frames=3)
+    expected = replay.multi_step(whole, index, last_row, 0.9, num_steps)
+    jax.tree.map(
+        np.testing.assert_array_equal, replay.multi_step(small, index, last_row, 0.9, num_steps, read), expected
+    )
+
+
+def test_only_slots_behind_whose_stack_nothing_is_kept_are_moved():
+    index = jnp.arange(ROWS * ENVS)
+    moved = np.asarray(frames.readable(index, jnp.int32(4), jnp.bool_(True), (ROWS, ENVS), 3))
+    changed = {int(old): int(new) for old, new in zip(index, moved, strict=True) if old != new}
+    # Row 5 is the oldest: it and row 6 have too little behind them, and rows 7 and 8 stand in.
+    assert changed == {10: 14, 11: 15, 12: 16, 13: 17}
+    untouched = frames.readable(index, jnp.int32(ROWS - 1), jnp.bool_(False), (ROWS, ENVS), 3)
+    np.testing.assert_array_equal(untouched, index)
+
+
+@pytest.mark.parametrize(
+    "space",
+    [Box((4, 4, 3), 0, 1), Box((4, 4), 0, 1), Box((4, 4, 2), 0, 255, "uint8"), Box((4, 4, 2), -1, 1), Discrete(3)],
+)
+def test_other_observations_are_refused(space):
+    with pytest.raises(ValueError, match=r"config\.num_frames=2 takes images of float32 between 0 and 1"):
+        frames.frame_shape(space, 2)
+
+
+def test_a_frame_has_its_share_of_the_last_axis():
+    assert frames.frame_shape(Box((4, 5, 6), 0, 1), 3) == (4, 5, 2)
