@@ -205,6 +205,7 @@ def test_policy_is_greedy_or_explores_by_its_schedule():
 def test_the_learning_rate_falls_to_its_share(step, learning_rate):
     algorithm = dqn.build(SPEC, SMALL)
     start, update = algorithm.init(jax.random.key(0), HYPERS), jax.jit(algorithm.update)
+    start = start._replace(replay=jax.tree.map(lambda leaf: jnp.repeat(leaf, 8, axis=0), rollout_of(0)))
     arguments = jax.random.key(1), jnp.int32(step), start, rollout_of(step)
     end, _ = update(*arguments, HYPERS._replace(learning_rate=1e-2, annealed_share=0.2))
     expected, _ = update(*arguments, HYPERS._replace(learning_rate=learning_rate))
