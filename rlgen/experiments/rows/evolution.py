@@ -101,15 +101,17 @@ ROWS = (
             name=f"evolution/es/Pendulum-v1-{strategy.replace('_', '-')}",
             algorithm=es,
             task=_task("Pendulum-v1"),
-            config=es.Config(strategy=strategy, **_PENDULUM),
+            config=es.Config(strategy=strategy, **{**_PENDULUM, "num_evaluations": num_evaluations}),
             hypers=hypers,
             steps=2_000_000,
             target=Target(-215.0, f"that of augmented random search; {ZOO}: −212.5"),
             tiny={**_TINY_ES, "hidden_sizes": (4,)},
         )
-        for strategy, hypers in (
-            ("open_es", es.Hypers(learning_rate=0.2, sigma=0.5)),
-            ("cma_es", es.Hypers(sigma=1.0)),
+        for strategy, num_evaluations, hypers in (
+            # Chosen by `rlgen sweep evolution/es/Pendulum-v1-open-es --seeds 16 --seed 100
+            # --grid hypers.learning_rate=0.07,0.1,0.15 --grid hypers.sigma=0.2,0.3,0.4`.
+            ("open_es", 1, es.Hypers(learning_rate=0.1, sigma=0.3)),
+            ("cma_es", 4, es.Hypers(sigma=1.0)),
         )
     ),
 )
