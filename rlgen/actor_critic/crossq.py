@@ -111,12 +111,7 @@ class Metrics(NamedTuple):
 
 def optimisers(hypers: Hypers) -> dict[str, Any]:
     """Adam for each of those who learn, which forgets the direction it came from sooner than usual."""
-    rates = {
-        "actor": hypers.learning_rate,
-        "critics": hypers.critic_learning_rate,
-        "log_temperature": hypers.temperature_learning_rate,
-    }
-    return {name: optim.adam(rate, b1=0.5) for name, rate in rates.items()}
+    return soft.optimisers(hypers, first_moment_decay=0.5)
 
 
 def act_upon(
@@ -266,12 +261,8 @@ def learn(
         opt_states={**learner.opt_states, "critics": opt_state},
     )
 
-    def turn():
-        return improve(actor_key, learner, minibatch, hypers, network=network)
-
-    turns = (count + 1) % config.actor_period == 0
-    learner, nats = lax.cond(turns, turn, lambda: (learner, jnp.float32(0)))
-    nats = nats * config.actor_period  # so that a mean over steps is that over the actor's
+    own = functools.partial(improve, actor_key, learner, minibatch, hypers, network=network)
+    learner, nats = soft.turn(count, learner, own, period=config.actor_period)
     alpha = jnp.exp(learner.log_temperature)
     return learner, Metrics(loss, q_value, error.mean(), nats, alpha), lax.stop_gradient(error)
 

@@ -18,7 +18,7 @@ ones, `K` numbers that predict a return, `L` returns that a target is made of, `
 
 import dataclasses
 import functools
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -187,15 +187,6 @@ class Metrics(NamedTuple):
     temperature: Array
 
 
-def optimisers(hypers: Hypers) -> dict[str, Any]:
-    """Adam for each of those who learn."""
-    return {
-        "actor": optim.adam(hypers.learning_rate),
-        "critics": optim.adam(hypers.critic_learning_rate),
-        "log_temperature": optim.adam(hypers.temperature_learning_rate),
-    }
-
-
 def goal(key: Key, learner: Learner, minibatch: Steps, hypers: Hypers, *, network: ActorAndCritics) -> Array:
     """What the return of the action taken should be: `r + γ (Q⁻(s', a') − α log π(a' | s'))`.
 
@@ -297,7 +288,7 @@ def improve(
     Returns:
         `(learner, entropy)`.
     """
-    rules, opt_states = optimisers(hypers), dict(learner.opt_states)
+    rules, opt_states = soft.optimisers(hypers), dict(learner.opt_states)
     loss = functools.partial(actor_loss, network=network)
     actor, opt_states["actor"], nats = optim.descend(
         loss, rules["actor"], learner.actor, opt_states["actor"], key, learner, minibatch, hypers
@@ -341,7 +332,7 @@ def learn(
     returns = goal(goal_key, learner, minibatch, hypers, network=network)
     critics, opt_state, (loss, q_value, error) = optim.descend(
         functools.partial(critics_loss, network=network),
-        optimisers(hypers)["critics"],
+        soft.optimisers(hypers)["critics"],
         learner.critics,
         learner.opt_states["critics"],
         critics_key,
@@ -352,14 +343,8 @@ def learn(
     target = control.follow(learner.target, critics, hypers.tau)
     learner = learner._replace(critics=critics, target=target, opt_states={**learner.opt_states, "critics": opt_state})
 
-    def turn():
-        return improve(actor_key, learner, minibatch, hypers, network=network)
-
-    if config.actor_period == 1:
-        learner, nats = turn()
-    else:
-        learner, nats = lax.cond((count + 1) % config.actor_period == 0, turn, lambda: (learner, jnp.float32(0)))
-        nats = nats * config.actor_period  # so that a mean over steps is that over the actor's
+    own = functools.partial(improve, actor_key, learner, minibatch, hypers, network=network)
+    learner, nats = soft.turn(count, learner, own, period=config.actor_period)
     alpha = soft.temperature(learner.log_temperature, hypers, kind=config.temperature)
     return learner, Metrics(loss, q_value, error.mean(), nats, alpha), lax.stop_gradient(error)
 
@@ -371,7 +356,7 @@ def init(key: Key, hypers: Hypers, *, network: ActorAndCritics) -> State:
     actor = network.actor.init(actor_key, jnp.zeros((1, *spec.observation.shape), spec.observation.dtype))
     critics = network.critics.begin(critics_key)
     params = {"actor": actor, "critics": critics, "log_temperature": jnp.log(jnp.float32(hypers.temperature))}
-    opt_states = {name: rule.init(params[name]) for name, rule in optimisers(hypers).items()}
+    opt_states = {name: rule.init(params[name]) for name, rule in soft.optimisers(hypers).items()}
     target = jax.tree.map(jnp.copy, critics)  # two names for one buffer could not be donated
     learner = Learner(**params, target=target, opt_states=opt_states)
     return State(learner, experience.ring(spec, config), experience.ranks(config.capacity, config=config))

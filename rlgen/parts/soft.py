@@ -7,13 +7,15 @@ taken over, one that was drawn or all discrete ones.
 """
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax import lax
 
-from rlgen.core import Array, Box, Discrete, Key, Space, Spec, Tree
+from rlgen.core import Array, Discrete, Key, Space, Spec, Tree
 from rlgen.parts import control, distributions, networks, optim
 
 _LOG_STD = (-20.0, 2.0)
@@ -72,6 +74,35 @@ def entropy(chosen: Choices) -> Array:
     return -(chosen.probability * chosen.log_prob).sum(-1)
 
 
+def optimisers(hypers: Any, *, first_moment_decay: float = 0.9) -> dict[str, Any]:
+    """Adam for the actor, the critics and the temperature, by name."""
+    rates = {
+        "actor": hypers.learning_rate,
+        "critics": hypers.critic_learning_rate,
+        "log_temperature": hypers.temperature_learning_rate,
+    }
+    return {name: optim.adam(rate, b1=first_moment_decay) for name, rate in rates.items()}
+
+
+def turn(count: Array, learner: Any, improve: Callable[[], tuple[Any, Array]], *, period: int) -> tuple[Any, Array]:
+    """Lets the actor and the temperature learn in one of some gradient steps.
+
+    Args:
+        count: gradient steps before, scalar; nothing else decides, so that it stays a branch under a sweep.
+        learner: who learns.
+        improve: `() -> (learner, entropy)`, what happens when it is their turn.
+        period: gradient steps between two turns.
+
+    Returns:
+        `(learner, entropy)`.  The entropy is `period` times what it was, and otherwise 0: a mean over steps is that
+        over turns.
+    """
+    if period == 1:
+        return improve()
+    learner, nats = lax.cond((count + 1) % period == 0, improve, lambda: (learner, jnp.float32(0)))
+    return learner, nats * period
+
+
 def temperature(log_temperature: Array, hypers: Any, *, kind: str) -> Array:
     """`α`, scalar: the `"learned"` one, or what `hypers` say where it is `"fixed"`."""
     return jnp.exp(log_temperature) if kind == "learned" else jnp.asarray(hypers.temperature)
@@ -106,7 +137,7 @@ def regulate(log_temperature: Array, opt_state: Tree, rule: Any, nats: Array, ta
 
 
 def act(
-    key: Key, step: Array, policy: Any, space: Space, *, first: int, explore: bool, noise: Array | float = 0.0
+    key: Key, step: Array, policy: Any, space: Space, *, first: int, explore: bool, noise: Array | None = None
 ) -> Array:
     """Draws from the policy while exploring, and at random before update `first`; else takes the likeliest.
 
@@ -117,7 +148,7 @@ def act(
         space: of the actions.
         first: updates after which learning begins.
         explore: whether to explore.
-        noise: added to continuous actions while exploring, in half widths of the box, `[*N, D]`.
+        noise: added to continuous actions while exploring, in half widths of the box, `[*N, D]`; None for none.
 
     Returns:
         Actions in the task's box, `[*N, *action]`.
@@ -126,7 +157,7 @@ def act(
         return control.to_box(policy.mode(), space)
     action_key, random_key = jax.random.split(key)
     action = policy.sample(seed=action_key)
-    if isinstance(space, Box):
+    if noise is not None:
         action = jnp.clip(action + noise, -1.0, 1.0)
     action = control.to_box(action, space)
     return control.warming(random_key, step, action, space, first)
