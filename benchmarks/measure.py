@@ -71,7 +71,7 @@ def summarise(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     keys = [key for key, value in runs[0].items() if isinstance(value, int | float)]
     medians: dict[str, Any] = {key: statistics.median(run[key] for run in runs) for key in keys}
     speeds = [run["steps_per_second"] for run in runs]
-    kept = {key: runs[0][key] for key in ("final_returns", "jax") if key in runs[0]}
+    kept = {key: runs[0][key] for key in ("final_returns", "library") if key in runs[0]}
     return {**medians, "repeats": len(runs), "range": [min(speeds), max(speeds)], **kept}
 
 

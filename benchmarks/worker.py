@@ -67,7 +67,7 @@ def measure(row: Experiment, bound: Bound, seeds: int, devices: int) -> dict[str
         "state_bytes": memory_held,
         "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         "temporary_mb": memory.temp_size_in_bytes / 2**20 if memory else None,
-        "jax": jax.__version__,
+        "library": f"jax {jax.__version__}",
     }
 
 

@@ -1,11 +1,14 @@
-"""What the scripts beside it share: timing a program apart from compiling it, and the line of JSON that they print."""
+"""What the scripts beside it share: timing a program apart from compiling it, and the line of JSON that they print.
 
+jax is imported where it is used, as not every peer has it.
+"""
+
+import importlib.metadata
 import json
 import resource
 import time
 
-import jax
-import jax.numpy as jnp
+import numpy as np
 
 
 def phases(run, *args):
@@ -18,6 +21,8 @@ def phases(run, *args):
     Returns:
         `(seconds, result)`; the seconds are `(lowering, compiling, running)`.
     """
+    import jax
+
     start = time.perf_counter()
     lowered = jax.jit(run).lower(*args)
     middle = time.perf_counter()
@@ -29,18 +34,22 @@ def phases(run, *args):
 
 def seeded(run, seeds):
     """Gives `(key or keys) -> result` over some seeds, one of which needs no batch axis, and its argument."""
+    import jax
+
     key = jax.random.PRNGKey(0)
     return (jax.vmap(run), jax.random.split(key, seeds)) if seeds > 1 else (run, key)
 
 
-def say(seconds, steps, returns):
+def say(seconds, steps, returns, library="jax"):
     """Prints what a run took.
 
     Args:
         seconds: of lowering, compiling and running.
         steps: that were run, of all seeds together.
-        returns: final return of each seed.
+        returns: final return of each seed, or of the one there was.
+        library: that computed, whose version is kept.
     """
+    returns = np.atleast_1d(np.asarray(returns, float))
     lower_seconds, compile_seconds, run_seconds = seconds
     print(
         json.dumps(
@@ -49,10 +58,10 @@ def say(seconds, steps, returns):
                 "compile_seconds": compile_seconds,
                 "run_seconds": run_seconds,
                 "steps_per_second": steps / run_seconds,
-                "final_return": float(jnp.median(returns)),
-                "final_returns": jnp.atleast_1d(returns).tolist(),
+                "final_return": float(np.median(returns)),
+                "final_returns": returns.tolist(),
                 "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-                "jax": jax.__version__,
+                "library": f"{library} {importlib.metadata.version(library)}",
             }
         )
     )
