@@ -37,16 +37,17 @@ def _learning(only: str = "*", out: Path | None = None, seeds: int | None = None
 
 
 @app.command(name="speed")
-def _speed(peers: Path = Path(".peers"), checkout: Path | None = None, repeats: int = 3, only: str = "*") -> None:
+def _speed(peers: Path = Path(".peers"), checkouts: Path | None = None, repeats: int = 3, only: str = "*") -> None:
     """Time rlgen beside its peers, in turn.
 
     Args:
         peers: folder of the environments that `scripts/peers` makes.
-        checkout: of purejaxrl, which is on no registry; its rows are left out without it.
+        checkouts: folder of purejaxrl, purejaxql, stoix and cleanrl, which are on no registry, each checked out under
+            that name; rows of absent ones are left out.
         repeats: alternating runs of each side.
         only: pattern of row names.
     """
-    speed.run(peers, checkout, repeats, only)
+    speed.run(peers, checkouts, repeats, only)
 
 
 @app.command(name="scale")

@@ -10,7 +10,7 @@ _HEAD = """# Benchmarks
 
 This page is written by `python -m benchmarks tables` from `benchmarks/results/`.
 
-Commands: `python -m benchmarks learning [--only GLOB]`, `python -m benchmarks speed [--checkout DIR]` after
+Commands: `python -m benchmarks learning [--only GLOB]`, `python -m benchmarks speed [--checkouts DIR]` after
 `scripts/peers NAME`, `python -m benchmarks replay`, `python -m benchmarks planning`, `python -m benchmarks learners
 --python PYTHON`, `python -m benchmarks walks`, `python -m benchmarks scale`, `python -m benchmarks lander`, `python
 -m benchmarks ablation`, `python -m benchmarks variance`, `python -m benchmarks overestimation`, `python -m benchmarks

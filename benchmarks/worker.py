@@ -21,6 +21,7 @@ import numpy as np
 from rlgen import sweep
 from rlgen.experiments import catalogue
 from rlgen.experiments.experiment import Bound, Experiment, bind
+from rlgen.lab import lanes
 
 
 def replaced(row: Experiment, options: dict[str, Any]) -> Experiment:
@@ -36,7 +37,7 @@ def replaced(row: Experiment, options: dict[str, Any]) -> Experiment:
 def measure(row: Experiment, bound: Bound, seeds: int, devices: int) -> dict[str, Any]:
     """Compiles a whole run ahead of time, then times it from its first to its last update."""
     mesh = sweep.mesh(devices)
-    data = row.task.make_data(1024)
+    data = lanes.load_data(row)
     program = sweep.build(bound.make_run, mesh)
     keys = sweep.place(sweep.keys(0, seeds), mesh)
     hypers = sweep.place(sweep.stack([bound.hypers], seeds), mesh)

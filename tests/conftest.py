@@ -1,9 +1,11 @@
 """Sets jax up before its backend starts: two devices to shard over, and quick compilation.
 
 Tests compile much and compute little, so that XLA's expensive passes cost more than they save here, and so does the
-newer of its two ways to write fused loops.
+newer of its two ways to write fused loops.  A trace makes millions of small objects and few cycles: at Python's own
+threshold a fifth of the time would go into looking for them.
 """
 
+import gc
 import os
 
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_use_fusion_emitters=false"
@@ -11,6 +13,7 @@ os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_use_fusi
 import jax
 import pytest
 
+gc.set_threshold(200_000, 50, 100)
 jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_disable_most_optimizations", True)
 

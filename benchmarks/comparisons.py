@@ -1,0 +1,294 @@
+"""What rlgen is timed beside its peers in: same environment, network, batch, epochs and budget on both sides."""
+
+import dataclasses
+import json
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One comparison.
+
+    Attributes:
+        name: of the row, and of its file.
+        experiment: of the catalogue.
+        options: for `benchmarks.worker`.
+        peer: its name.
+        arguments: of the peer's script.
+        work: what both sides do.
+        script: the peer's, and folder of its environment; the peer's name if left out.
+    """
+
+    name: str
+    experiment: str
+    options: dict[str, Any]
+    peer: str
+    arguments: tuple[str, ...]
+    work: str
+    script: str = ""
+
+
+_PPO = "PPO CartPole-v1, 4 environments × 128 steps, 4 epochs × 4 minibatches, 64-64 tanh"
+_DQN = (
+    "DQN CartPole-v1, 10 environments, one gradient step of batch 128 every 10 steps, ring of 10 000, 120-84 ReLU,"
+    " learning from step 10 000 on"
+)
+
+
+_PIXELS = "PPO Breakout-MinAtar, 64 environments × 128 steps, 4 epochs × 8 minibatches, 64-64 ReLU"
+
+
+def _row(algorithm: str, experiment: str, work: str, seeds: int, steps: int, **peer: Any) -> Row:
+    """A row at purejaxrl's own defaults but for the budget, which is cut so that many repeats fit into an hour.
+
+    Args:
+        algorithm: of purejaxrl.
+        experiment: of the catalogue.
+        work: what both sides do.
+        seeds: of both.
+        steps: of each seed.
+        **peer: further settings of purejaxrl.
+    """
+    return Row(
+        name=f"{algorithm}_{_task(experiment)}_{_many(seeds)}",
+        experiment=experiment,
+        options={"seeds": seeds, "steps": steps},
+        peer="purejaxrl",
+        arguments=(algorithm, json.dumps({"seeds": seeds, "TOTAL_TIMESTEPS": steps, **peer})),
+        work=f"{work}, {steps:,} steps a seed, {_many(seeds, ' ')}",
+    )
+
+
+def _rejax(experiment: str, work: str, seeds: int, steps: int, ours: dict[str, Any], theirs: dict[str, Any]) -> Row:
+    """A row at settings that both sides are given.
+
+    Args:
+        experiment: of the catalogue.
+        work: what both sides do.
+        seeds: of both.
+        steps: of each seed.
+        ours: options for `benchmarks.worker`.
+        theirs: fields of rejax's algorithm.
+    """
+    algorithm = work.split()[0].lower()
+    settings = {"seeds": seeds, "total_timesteps": steps, **theirs}
+    return Row(
+        name=f"rejax_{algorithm}_{_task(experiment)}_{_many(seeds)}",
+        experiment=experiment,
+        options={"seeds": seeds, "steps": steps, **ours},
+        peer="rejax",
+        arguments=(algorithm, json.dumps(settings)),
+        work=f"{work}, {steps:,} steps a seed, {_many(seeds, ' ')}",
+    )
+
+
+def _flow(task: str, loop: str, steps: int) -> Row:
+    """A row at flowjax's own defaults: eight affine couplings, whose networks have one layer of 50 units.
+
+    Each side has a learning rate of its own: flowjax its default of 5e-4, ours 3e-3 that falls to nothing.
+    """
+    config = {"architecture": "realnvp", "num_layers": 4, "hidden_sizes": (50,), "batch_size": 100}
+    return Row(
+        name=f"flowjax_{loop}_{task}",
+        experiment=f"generative/flow/{task}",
+        options={"steps": steps, "config": config, "hypers": {"learning_rate": 3e-3}},
+        peer="flowjax",
+        arguments=(json.dumps({"task": task, "loop": loop, "steps": steps}),),
+        work=f"Flow on {task}, 8 affine couplings of 50 units, batches of 100, {steps:,} points, beside its {loop}",
+    )
+
+
+def _baselines() -> tuple[Row, ...]:
+    """Rows beside stable-baselines3 and its twin in jax, at settings that both sides are given."""
+
+    def row(peer: str, experiment: str, work: str, steps: int, ours: dict[str, Any], theirs: dict[str, Any]) -> Row:
+        library = {"sbx": "sbx", "sb3": "stable_baselines3"}[peer]
+        algorithm = work.split()[0].lower()
+        return Row(
+            name=f"{peer}_{algorithm}_{_task(experiment)}",
+            experiment=experiment,
+            options={"steps": steps, "config": ours},
+            peer=peer,
+            arguments=(algorithm, json.dumps({"library": library, "total_timesteps": steps, **theirs})),
+            work=f"{work}, {steps:,} steps, 1 seed",
+            script="sbx",
+        )
+
+    wide = (256, 256)
+    swung = {
+        "env": "Pendulum-v1",
+        "learning_rate": 1e-3,
+        "buffer_size": 50_000,
+        "learning_starts": 100,
+        "batch_size": 256,
+        "policy_kwargs": {"net_arch": wide},
+    }
+    balanced = {
+        "env": "CartPole-v1",
+        "learning_rate": 2.5e-4,
+        "buffer_size": 50_000,
+        "learning_starts": 1_000,
+        "batch_size": 100,
+        "train_freq": 1,
+        "target_update_interval": 200,
+        "exploration_fraction": 0.5,
+        "policy_kwargs": {"net_arch": _SMALL},
+    }
+    sac, td3 = (
+        f"{name} Pendulum-v1, one environment, one gradient step of batch 256 a step, ring of 50 000, 256-256 ReLU,"
+        " learning from step 100 on"
+        for name in ("SAC", "TD3")
+    )
+    ours = {"hidden_sizes": wide}
+    return (
+        row("sbx", "actor_critic/sac/Pendulum-v1", sac, 20_000, ours, swung),
+        row("sb3", "actor_critic/sac/Pendulum-v1", sac, 20_000, ours, swung),
+        row("sbx", "actor_critic/ddpg/Pendulum-v1-td3", td3, 20_000, ours, {**swung, "action_noise": 0.1}),
+        row("sbx", "value/dqn/CartPole-v1", _REJAX_DQN, 50_000, _DQN_OURS["config"], balanced),
+    )
+
+
+def _nflows(task: str, steps: int) -> Row:
+    """A row with the layers of ours, an ActNorm before every two couplings, and Adam's own learning rate of 1e-3."""
+    work = f"Flow on {task}, 8 affine couplings of 50 units and 4 ActNorms, batches of 100, {steps:,} points"
+    arguments = (json.dumps({"task": task, "steps": steps}),)
+    return dataclasses.replace(
+        _flow(task, "scan", steps), name=f"nflows_{task}", peer="nflows", arguments=arguments, work=work
+    )
+
+
+def _vae(library: str, steps: int) -> Row:
+    """A row beside a VAE that is written in a library alone."""
+    return Row(
+        name=f"{library}_vae_mnist",
+        experiment="generative/vae/mnist",
+        options={"steps": steps, "config": {"hidden_sizes": (500,)}},
+        peer=library,
+        arguments=(json.dumps({"library": library, "steps": steps}),),
+        work=f"VAE on MNIST, 784-500-20 ReLU, binarised anew, batches of 128, {steps:,} images, beside plain {library}",
+        script="vae",
+    )
+
+
+def _checked_out() -> tuple[Row, ...]:
+    """Rows beside purejaxql, Stoix and CleanRL, whose budgets are whole numbers of updates."""
+
+    def pqn(preset: str, experiment: str, work: str, seeds: int, steps: int) -> Row:
+        return Row(
+            name=f"purejaxql_pqn_{_task(experiment)}_{_many(seeds)}",
+            experiment=experiment,
+            options={"seeds": seeds, "steps": steps},
+            peer="purejaxql",
+            arguments=(preset, json.dumps({"seeds": seeds, "TOTAL_TIMESTEPS": steps})),
+            work=f"{work}, {steps:,} steps a seed, {_many(seeds, ' ')}",
+        )
+
+    def ppo(envs: int, steps: int) -> Row:
+        return Row(
+            name=f"stoix_ppo_cartpole_{envs}_envs",
+            experiment="policy/ppo/CartPole-v1",
+            options={"steps": steps, "config": {"num_envs": envs}},
+            peer="stoix",
+            arguments=(json.dumps({"arch.total_num_envs": envs, "arch.total_timesteps": steps}),),
+            work=_PPO.replace("4 environments", f"{envs} environments") + f", {steps:,} steps, 1 seed",
+        )
+
+    def dqn(steps: int) -> Row:
+        return Row(
+            name="cleanrl_dqn_cartpole_1_seed",
+            experiment="value/dqn/CartPole-v1",
+            options={"steps": steps, "config": {"num_envs": 1, "rollout_length": 10}},
+            peer="cleanrl",
+            arguments=(json.dumps({"total_timesteps": steps}),),
+            work=_DQN.replace("10 environments", "one environment") + f", {steps:,} steps, 1 seed",
+        )
+
+    cartpole = (
+        "PQN CartPole-v1, 32 environments × 64 steps, 4 epochs × 16 minibatches, 256-256 ReLU, layer norm, λ 0.95"
+    )
+    pixels = (
+        "PQN Breakout-MinAtar, 128 environments × 32 steps, 2 epochs × 32 minibatches, 16 filters and 128 units, ReLU,"
+        " layer norm, λ 0.65"
+    )
+    return (
+        pqn("cartpole", "value/pqn/CartPole-v1", cartpole, 1, 204_800),
+        pqn("cartpole", "value/pqn/CartPole-v1", cartpole, 16, 102_400),
+        pqn("minatar", "value/pqn/Breakout-MinAtar", pixels, 1, 409_600),
+        pqn("minatar", "value/pqn/Breakout-MinAtar", pixels, 4, 102_400),
+        ppo(4, 512_000),
+        ppo(64, 1_024_000),
+        dqn(200_000),
+    )
+
+
+def _task(experiment: str) -> str:
+    """Names the task of an experiment in short."""
+    return experiment.split("/")[-1].split("-")[0].lower()
+
+
+def _many(seeds: int, between: str = "_") -> str:
+    """Writes a number of seeds."""
+    return f"{seeds}{between}seed{'s'[: seeds > 1]}"
+
+
+_MINATAR = {"ENV_NAME": "Breakout-MinAtar", "NUM_ENVS": 64, "NUM_MINIBATCHES": 8, "LR": 5e-3, "ACTIVATION": "relu"}
+
+_SMALL = (64, 64)
+_SAC = "SAC Pendulum-v1, one environment, one gradient step of batch 256 a step, ring of 100 000, 64-64 ReLU"
+_SAC_OURS = {"config": {"capacity": 100_000, "warm_up": 5_000, "hidden_sizes": _SMALL}}
+_SWUNG = {
+    "env": "Pendulum-v1",
+    "learning_rate": 1e-3,
+    "num_envs": 1,
+    "buffer_size": 100_000,
+    "fill_buffer": 5_000,
+    "batch_size": 256,
+}
+_SAC_THEIRS = {**_SWUNG, "agent_kwargs": {"hidden_layer_sizes": _SMALL, "activation": "relu"}}
+_TD3_THEIRS = {**_SWUNG, **{f"{part}_kwargs": {"activation": "relu"} for part in ("actor", "critic")}}  # 64-64
+_TD3 = "TD3 Pendulum-v1, one environment, one gradient step of batch 256 a step, ring of 100 000, 64-64 ReLU"
+_REJAX_DQN = (
+    "DQN CartPole-v1, one environment, one gradient step of batch 100 a step, ring of 50 000, 64-64 ReLU, learning from"
+    " step 1 000 on"
+)
+_DQN_OURS = {
+    "config": {
+        "num_envs": 1,
+        "batch_size": 100,
+        "capacity": 50_000,
+        "warm_up": 1_000,
+        "target_period": 200,
+        "hidden_sizes": _SMALL,
+    }
+}
+_DQN_THEIRS = {
+    "env": "CartPole-v1",
+    "num_envs": 1,
+    "buffer_size": 50_000,
+    "fill_buffer": 1_000,
+    "batch_size": 100,
+    "target_update_freq": 200,
+    "agent_kwargs": {"activation": "relu"},  # its layers are 64-64
+}
+
+ROWS = (
+    _row("ppo", "policy/ppo/CartPole-v1", _PPO, 1, 500_000),
+    _row("ppo", "policy/ppo/CartPole-v1", _PPO, 16, 200_000),
+    _row("ppo", "policy/ppo/Breakout-MinAtar", _PIXELS, 4, 1_000_000, **_MINATAR),
+    _row("dqn", "value/dqn/CartPole-v1", _DQN, 1, 200_000),
+    _row("dqn", "value/dqn/CartPole-v1", _DQN, 16, 100_000),
+    *(
+        row
+        for seeds, steps in ((1, 20_000), (16, 10_000))
+        for row in (
+            _rejax("actor_critic/sac/Pendulum-v1", _SAC, seeds, steps, _SAC_OURS, _SAC_THEIRS),
+            _rejax("actor_critic/ddpg/Pendulum-v1-td3", _TD3, seeds, steps, _SAC_OURS, _TD3_THEIRS),
+            _rejax("value/dqn/CartPole-v1", _REJAX_DQN, seeds, steps, _DQN_OURS, _DQN_THEIRS),
+        )
+    ),
+    *(_flow(task, loop, 1_000_000) for task in ("moons", "circles") for loop in ("scan", "fit")),
+    *_checked_out(),
+    *_baselines(),
+    *(_nflows(task, 1_000_000) for task in ("moons", "circles")),
+    *(_vae(library, 300_000) for library in ("torch", "flax")),
+)
