@@ -256,11 +256,11 @@ def test_6_and_12_lanes_on_two_devices_equal_a_loop_on_one(subject):
         start = run.init(key, hypers)
         return start, *train.window(run)(key, jnp.int32(0), jnp.int32(UPDATES), start, hypers)
 
-    keys, hypers = (jax.device_put(tree, jax.devices()[0]) for tree in (subject.keys, subject.hypers))
-    swept = (subject.start, subject.end, subject.report)
-    for index in range(len(subject.points) * SEEDS):
-        compare = functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-5)
-        jax.tree.map(compare, lane(swept, index), to_numpy(alone(keys[index], lane(hypers, index))))
+    keys, hypers = jax.device_put(subject.keys, jax.devices()[0]), to_numpy(subject.hypers)
+    looped = [to_numpy(alone(keys[index], lane(hypers, index))) for index in range(len(subject.points) * SEEDS)]
+    swept = subject.start, subject.end, subject.report
+    compare = functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-5)
+    jax.tree.map(compare, swept, jax.tree.map(lambda *leaves: np.stack(leaves), *looped))
 
 
 def test_7_no_knob_is_dead_but_those_that_a_switch_leaves_out(subject):

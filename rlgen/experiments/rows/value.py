@@ -58,6 +58,16 @@ _MOUNTAIN = {
     "target_period": 38,
     "hidden_sizes": (256, 256),
 }
+# A target that follows slowly: returns differ by hundreds between one landing and the next.
+_LANDING = {
+    "double": True,
+    "num_envs": 8,
+    "num_steps": 2,
+    "batch_size": 64,
+    "capacity": 100_000,
+    "target_period": 1,
+    "hidden_sizes": (128, 128),
+}
 _CATEGORICAL = {"head": "categorical", "num_atoms": 101}
 _RETURNS = {"lowest_return": -100.0, "highest_return": 100.0}
 _RAINBOW = {"double": True, "dueling": True, "noisy": True, "replay": "proportional", "n_step": 3, **_CATEGORICAL}
@@ -143,10 +153,11 @@ CONTROL = (
     _dqn(
         "LunarLander",
         EnvTask(own(lander.LunarLander)),
-        {**_OFTEN, "capacity": 100_000, "hidden_sizes": (128, 128)},
-        {"learning_rate": 5e-4},
+        _LANDING,
+        {"learning_rate": 5e-4, "tau": 2e-3, "exploration_fraction": 0.2, "epsilon_end": 0.02},
         1_000_000,
         target=SOLVED_LANDING,
+        tiny={**_TINY, "num_steps": 2},
     ),
 )
 
