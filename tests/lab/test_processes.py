@@ -20,7 +20,10 @@ from rlgen.lab import cli, processes
 processes.HEARTBEAT_SECONDS = 4
 sys.exit(cli.main(sys.argv[1:]))
 """
-SWEEP = ("sweep", "q_learning/CliffWalking", "--seeds", "3", "--devices", "1", "--checkpoint-seconds", "0.2")
+SWEEP = (
+    *("sweep", "q_learning/CliffWalking", "--seeds", "3", "--devices", "1", "--windows", "30"),
+    *("--checkpoint-seconds", "0.2"),
+)
 
 
 def spawn(*words):
@@ -99,7 +102,7 @@ def test_two_processes_are_the_same_run_as_one(tmp_path):
 
 def test_a_lost_process_ends_the_other_and_one_process_goes_on(tmp_path):
     folder, steps = tmp_path / "run", 600_000
-    first, second = spawn_two(*SWEEP, "--steps", steps, "--windows", 30, "--out", folder)
+    first, second = spawn_two(*SWEEP, "--steps", steps, "--out", folder)
     deadline = time.monotonic() + 120
     while not list(folder.glob("checkpoint/1/[0-9]*")) and time.monotonic() < deadline:
         time.sleep(0.1)
