@@ -16,6 +16,14 @@ from rlgen.sources import rollout
 SPEC = Spec(Box((3,)), Discrete(4))
 CORES = tuple(networks.CORES)
 HYPERS = a2c.Hypers()
+shuffled = jax.jit(actor_critic.shuffled, static_argnums=2)
+
+
+def drawn(network):
+    """Parameters from NumPy, where none has to be compiled."""
+    generator = np.random.default_rng(0)
+    shapes = jax.eval_shape(functools.partial(actor_critic.initial_params, network=network), jax.random.key(0))
+    return jax.tree.map(lambda leaf: 0.5 * generator.standard_normal(leaf.shape, np.float32), shapes)
 
 
 @functools.cache
@@ -26,51 +34,56 @@ def collected(core):
     env = adapter.make(probes.Probe("Lengths", table, max_steps=4))
     network = actor_critic.make(env.spec, a2c.Config(num_envs=6, hidden_sizes=(8,)), core=core)
     source = rollout.build(env, num_envs=6, length=8)
+    params = drawn(network)
 
     @jax.jit
     def run(key):
-        state = a2c.init(key, HYPERS, network=network)
-        noise = jax.tree.map(lambda leaf: 0.5 * jax.random.normal(key, leaf.shape), state.learner.params)
-        params = jax.tree.map(jnp.add, state.learner.params, noise)
-        state = state._replace(learner=state.learner._replace(params=params))
+        state = a2c.State(a2c.Learner(params, ()), (), ())
         policy = actor_critic.policy(jnp.int32(0), state, HYPERS, explore=True, network=network)
         position = source.init(key, policy)
         position, before, _ = source.next(jax.random.key(1), jnp.int32(0), position, policy)
         _, batch, _ = source.next(jax.random.key(2), jnp.int32(1), position, policy)
         examples = actor_critic.estimate(params, batch, HYPERS, network=network)
-        return params, before, batch, examples, actor_critic.values(params, batch, network=network)
+        return before, batch, examples, actor_critic.values(params, batch, network=network)
 
-    return network, *run(jax.random.key(0))
+    return network, params, *jax.device_get(run(jax.random.key(0)))
 
 
 @pytest.mark.parametrize("core", CORES)
 def test_learning_sees_the_policy_that_acted(core):
     """So the memory is carried from rollout to rollout and starts anew wherever an episode does."""
     network, params, _, batch, examples, _ = collected(core)
-    distribution, _ = jax.jit(functools.partial(actor_critic.evaluate, network=network))(params, examples)
-    again = distribution.log_prob(examples.action)
-    np.testing.assert_allclose(again.T, batch.extras["log_prob"], rtol=1e-4, atol=1e-5)
+
+    @jax.jit
+    def again(start):
+        recalled = examples._replace(recall=examples.recall._replace(start=start))
+        return actor_critic.evaluate(params, recalled, network=network)[0].log_prob(examples.action).T
+
+    np.testing.assert_allclose(again(examples.recall.start), batch.extras["log_prob"], rtol=1e-4, atol=1e-5)
     done = np.asarray(batch.terminated | batch.truncated)
     assert done[:-1].any() and not done[:-1].all()
     # Whoever forgets everything, or nothing, sees another one.
-    for start in (jnp.ones_like(examples.recall.start), jnp.zeros_like(examples.recall.start)):
-        wrong = examples._replace(recall=examples.recall._replace(start=start))
-        distribution, _ = actor_critic.evaluate(params, wrong, network=network)
-        assert np.abs(distribution.log_prob(examples.action).T - batch.extras["log_prob"]).max() > 1e-3
+    for start in (np.ones_like(examples.recall.start), np.zeros_like(examples.recall.start)):
+        assert np.abs(again(start) - batch.extras["log_prob"]).max() > 1e-3
 
 
 @pytest.mark.parametrize("core", CORES)
 def test_values_follow_each_episode_to_its_true_last_observation(core):
     network, params, before, batch, _, (value, next_value) = collected(core)
     both = jax.tree.map(lambda first, second: np.concatenate([first, second]), before, batch)
+
+    @jax.jit
+    def step(memory, obs, next_obs):
+        memory, features = network.apply(params, memory, obs, method="remember")
+        after = network.apply(params, memory, next_obs, method="recurrent_critic")
+        return memory, (network.apply(params, features, method="value"), after)
+
     for env in range(6):
         memory = networks.initial_memory(core, 8, ())
         for time in range(16):
-            memory, features = network.apply(params, memory, both.obs[time, env], method="remember")
-            after = network.apply(params, memory, both.next_obs[time, env], method="recurrent_critic")
+            memory, found = step(memory, both.obs[time, env], both.next_obs[time, env])
             if time >= 8:
-                here = network.apply(params, features, method="value")
-                np.testing.assert_allclose((here, after), (value[time - 8, env], next_value[time - 8, env]), rtol=1e-3)
+                np.testing.assert_allclose(found, (value[time - 8, env], next_value[time - 8, env]), rtol=1e-3)
             if both.terminated[time, env] | both.truncated[time, env]:
                 memory = networks.initial_memory(core, 8, ())
     assert (both.truncated[8:-1]).any() and (both.terminated[8:-1]).any()
@@ -79,7 +92,7 @@ def test_values_follow_each_episode_to_its_true_last_observation(core):
 @pytest.mark.parametrize("core", CORES)
 def test_gradients_flow_along_an_episode_and_not_beyond(core):
     network = actor_critic.make(SPEC, a2c.Config(hidden_sizes=(8,)), core=core)
-    params = actor_critic.initial_params(jax.random.key(0), network)
+    params = drawn(network)
     start = jnp.zeros((1, 6), bool).at[0, 3].set(True)
 
     def last(obs):
@@ -92,7 +105,7 @@ def test_gradients_flow_along_an_episode_and_not_beyond(core):
 @pytest.mark.parametrize("core", CORES)
 def test_minibatches_keep_sequences_whole(core):
     _, _, _, batch, examples, _ = collected(core)
-    dealt = actor_critic.shuffled(jax.random.key(3), examples, 3)
+    dealt = shuffled(jax.random.key(3), examples, 3)
     assert dealt.obs.shape == (3, 2, 8, 1) and dealt.recall.start.shape == (3, 2, 8)
     rows = dealt.obs.reshape(6, 8)
     order = [int(np.flatnonzero((row == batch.obs[..., 0].T).all(-1))[0]) for row in rows]
@@ -103,7 +116,7 @@ def test_minibatches_keep_sequences_whole(core):
 
 
 def test_every_example_is_dealt_once():
-    dealt = actor_critic.shuffled(jax.random.key(0), {"a": jnp.arange(12), "b": 2 * jnp.arange(12)}, 4)
+    dealt = shuffled(jax.random.key(0), {"a": np.arange(12), "b": 2 * np.arange(12)}, 4)
     assert dealt["a"].shape == (4, 3) and sorted(dealt["a"].ravel().tolist()) == list(range(12))
     np.testing.assert_array_equal(dealt["b"], 2 * dealt["a"])
 
@@ -127,7 +140,8 @@ def test_orthogonal_weights_are_orthogonal_and_others_are_not():
     config = a2c.Config(hidden_sizes=(8, 8))
     for name in networks.INITIALISERS:
         network = actor_critic.make(SPEC, config, initialiser=name)
-        kernel = actor_critic.initial_params(jax.random.key(0), network)["params"]["actor_torso"]["Dense_1"]["kernel"]
+        params = jax.jit(functools.partial(actor_critic.initial_params, network=network))(jax.random.key(0))
+        kernel = params["params"]["actor_torso"]["Dense_1"]["kernel"]
         assert np.allclose(kernel.T @ kernel, 2 * np.eye(8), atol=1e-4) is (name == "orthogonal")
 
 

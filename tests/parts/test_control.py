@@ -27,7 +27,7 @@ CONFIG = {
 
 def critics(action=BOX, **config):
     made = control.Critics(Spec(Box((3,)), action), types.SimpleNamespace(**{**CONFIG, **config}))
-    return made, made.begin(jax.random.key(0))
+    return made, jax.jit(made.begin)(jax.random.key(0)), jax.jit(made.predict)
 
 
 def test_actions_go_into_the_box_and_back():
@@ -47,15 +47,15 @@ def test_other_actions_are_refused(space):
 
 
 def test_critics_share_nothing():
-    made, params = critics()
+    _, params, predict = critics()
     kernel = params["params"]["critic"]["Dense_0"]["kernel"]
     assert kernel.shape == (3, 5, 4) and not np.allclose(kernel[0], kernel[1])
-    obs, action = jnp.ones((6, 3)), jnp.ones((6, 2))
-    predicted = made.predict(jax.random.key(0), params, obs, action)
+    obs, action = np.ones((6, 3), np.float32), np.ones((6, 2), np.float32)
+    predicted = predict(jax.random.key(0), params, obs, action)
     assert predicted.shape == (3, 6, 1)
-    changed = jax.tree.map(lambda leaf: leaf.at[1].add(1.0), params)
-    again = made.predict(jax.random.key(0), changed, obs, action)
-    np.testing.assert_array_equal(np.any(np.asarray(again != predicted), axis=(1, 2)), [False, True, False])
+    changed = jax.tree.map(lambda leaf: leaf + np.arange(3).reshape(3, *[1] * (leaf.ndim - 1)) % 2, params)
+    again = predict(jax.random.key(0), changed, obs, action)
+    np.testing.assert_array_equal(np.any(np.asarray(again) != predicted, axis=(1, 2)), [False, True, False])
 
 
 @pytest.mark.parametrize(
@@ -68,9 +68,10 @@ def test_critics_share_nothing():
     ],
 )
 def test_heads_have_their_sizes(config, action, size):
-    made, params = critics(action, **config)
-    inner = None if isinstance(action, Discrete) else jnp.ones((6, 2))
-    first, second = (made.predict(key, params, jnp.ones((6, 3)), inner) for key in jax.random.split(jax.random.key(0)))
+    _, params, predict = critics(action, **config)
+    inner = None if isinstance(action, Discrete) else np.ones((6, 2), np.float32)
+    obs = np.ones((6, 3), np.float32)
+    first, second = (predict(jax.random.key(seed), params, obs, inner) for seed in (0, 1))
     assert first.shape == (3, 6, size)
     sampled = config.get("head") == "sampled"
     assert np.array_equal(first, second) != sampled
@@ -79,11 +80,10 @@ def test_heads_have_their_sizes(config, action, size):
 
 
 def test_units_are_left_out_anew_in_every_critic():
-    made, params = critics(dropout=0.5, layer_norm=True, hidden_sizes=(64,))
-    same = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf[:1], leaf.shape), params)
-    first, second = (
-        made.predict(key, same, jnp.ones((1, 3)), jnp.ones((1, 2))) for key in jax.random.split(jax.random.key(0))
-    )
+    _, params, predict = critics(dropout=0.5, layer_norm=True, hidden_sizes=(64,))
+    same = jax.tree.map(lambda leaf: np.broadcast_to(leaf[:1], leaf.shape), jax.device_get(params))
+    inputs = np.ones((1, 3), np.float32), np.ones((1, 2), np.float32)
+    first, second = (predict(jax.random.key(seed), same, *inputs) for seed in (0, 1))
     assert len({*np.ravel(first), *np.ravel(second)}) == 6
 
 

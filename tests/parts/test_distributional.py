@@ -1,5 +1,7 @@
 """Distributions of the return: what projections keep, losses against rlax, and a chain whose returns are Gaussian."""
 
+import functools
+
 import hypothesis
 import hypothesis.extra.numpy as hnp
 import hypothesis.strategies as st
@@ -9,11 +11,14 @@ import numpy as np
 import optax
 import pytest
 import rlax
+import scipy.special
 import scipy.stats
 
 from rlgen.parts import distributional
 
 ATOMS = distributional.support(-2.0, 3.0, 11)
+project = jax.jit(distributional.project)
+rlax_project = jax.jit(jax.vmap(rlax.categorical_l2_project, in_axes=(0, 0, None)))
 
 
 def test_supports_and_fractions_by_hand():
@@ -26,15 +31,17 @@ def test_supports_and_fractions_by_hand():
     [(0.5, {5: 1}), (0.625, {5: 0.75, 6: 0.25}), (9.0, {10: 1}), (-9.0, {0: 1})],
 )
 def test_projection_by_hand(value, expected):
-    moved = distributional.project(jnp.array([value]), jnp.ones(1), ATOMS)
+    moved = project(np.float32([value]), np.ones(1, np.float32), ATOMS)
     np.testing.assert_allclose(moved, [expected.get(index, 0) for index in range(11)], atol=1e-6)
 
 
 def test_both_ways_to_project_agree():
-    place = 10 * jax.random.uniform(jax.random.key(0), (2, 3, 7))
-    mass = jax.random.uniform(jax.random.key(1), (2, 3, 7))
-    place = place.at[0, 0, :3].set(jnp.array([0.0, 10.0, 4.0]))
-    ways = (way(place, mass, num=11) for way in (distributional._write, distributional._weigh))
+    place, mass = np.random.default_rng(0).random((2, 2, 3, 7), np.float32)
+    place = 10 * place
+    place[0, 0, :3] = 0.0, 10.0, 4.0
+    ways = (
+        jax.jit(functools.partial(way, num=11))(place, mass) for way in (distributional._write, distributional._weigh)
+    )
     np.testing.assert_allclose(*ways, atol=1e-6)
 
 
@@ -45,43 +52,54 @@ def test_both_ways_to_project_agree():
 )
 def test_projection_keeps_mass_and_mean_and_agrees_with_rlax(returns, mass):
     mass = mass / mass.sum(-1, keepdims=True)
-    moved = distributional.project(returns, mass, ATOMS)
+    moved = np.asarray(project(returns, mass, ATOMS))
     np.testing.assert_allclose(moved.sum(-1), 1.0, atol=1e-5)
     np.testing.assert_allclose(moved @ ATOMS, (returns * mass).sum(-1), atol=1e-5)
     order = np.argsort(returns, axis=-1)  # as rlax wants its atoms
     returns, mass = (np.take_along_axis(each, order, -1) for each in (returns, mass))
     distinct = np.diff(returns, axis=-1).min(-1) > 1e-3
-    theirs = jax.vmap(rlax.categorical_l2_project, in_axes=(0, 0, None))(returns, mass, ATOMS)
+    theirs = np.asarray(rlax_project(returns, mass, ATOMS))
     np.testing.assert_allclose(moved[distinct], theirs[distinct], atol=1e-5)
 
 
 def test_divergence_has_the_gradient_of_the_cross_entropy_and_ends_at_zero():
-    logits = jax.random.normal(jax.random.key(0), (4, 11))
-    target = distributional.project(jnp.array([[0.1], [0.5], [2.9], [-2.0]]), jnp.ones((4, 1)), ATOMS)
-    grad = jax.grad(lambda logits: distributional.divergence(logits, target).sum())(logits)
-    expected = jax.grad(lambda logits: optax.softmax_cross_entropy(logits, target).sum())(logits)
-    np.testing.assert_allclose(grad, expected, atol=1e-6)
-    np.testing.assert_allclose(
-        distributional.divergence(logits, target),
-        [scipy.stats.entropy(t, np.asarray(jax.nn.softmax(z))) for t, z in zip(target, logits, strict=True)],
-        rtol=1e-4,
-    )
-    np.testing.assert_allclose(distributional.divergence(logits, jax.nn.softmax(logits)), 0.0, atol=1e-6)
+    logits = np.random.default_rng(0).standard_normal((4, 11), np.float32)
+    target = np.asarray(project(np.float32([[0.1], [0.5], [2.9], [-2.0]]), np.ones((4, 1), np.float32), ATOMS))
+    probability = scipy.special.softmax(logits, axis=-1)
+
+    @jax.jit
+    def slopes(logits):
+        ours = jax.grad(lambda logits: distributional.divergence(logits, target).sum())(logits)
+        return ours, jax.grad(lambda logits: optax.softmax_cross_entropy(logits, target).sum())(logits)
+
+    np.testing.assert_allclose(*slopes(logits), atol=1e-6)
+    divergence = jax.jit(distributional.divergence)
+    expected = [scipy.stats.entropy(t, p) for t, p in zip(target, probability, strict=True)]
+    np.testing.assert_allclose(divergence(logits, target), expected, rtol=1e-4)
+    np.testing.assert_allclose(divergence(logits, probability), 0.0, atol=1e-6)
 
 
 @pytest.mark.parametrize("threshold", [0.0, 1.0])
 def test_quantile_regression_agrees_with_rlax(threshold):
-    quantiles, targets = (jax.random.normal(jax.random.key(seed), shape) for seed, shape in ((0, (5, 4)), (1, (5, 6))))
-    fractions = jax.random.uniform(jax.random.key(2), (5, 4))
-    ours = distributional.quantile_regression(quantiles, fractions, targets, threshold=threshold)
-    theirs = jax.vmap(rlax.quantile_regression_loss, in_axes=(0, 0, 0, None))(quantiles, fractions, targets, threshold)
-    np.testing.assert_allclose(ours, theirs, rtol=1e-5)
+    generator = np.random.default_rng(0)
+    quantiles, targets = (generator.standard_normal(shape, np.float32) for shape in ((5, 4), (5, 6)))
+    fractions = generator.random((5, 4), np.float32)
+
+    @jax.jit
+    def both():
+        theirs = jax.vmap(rlax.quantile_regression_loss, in_axes=(0, 0, 0, None))
+        ours = distributional.quantile_regression(quantiles, fractions, targets, threshold=threshold)
+        return ours, theirs(quantiles, fractions, targets, threshold)
+
+    np.testing.assert_allclose(*both(), rtol=1e-5)
 
 
 def test_a_threshold_bounds_the_slope():
+    def loss(quantile, threshold):
+        return distributional.quantile_regression(quantile, jnp.ones(1), jnp.array([8.0]), threshold=threshold)
+
     def slope(threshold):
-        loss = lambda q: distributional.quantile_regression(q, jnp.ones(1), jnp.array([8.0]), threshold=threshold)  # noqa: E731
-        return float(jax.grad(loss)(jnp.zeros(1))[0])
+        return float(jax.jit(jax.grad(loss), static_argnums=1)(np.zeros(1, np.float32), threshold)[0])
 
     assert [slope(threshold) for threshold in (0.0, 0.5, 4.0, 16.0)] == pytest.approx([-1, -1, -1, -0.5])
 

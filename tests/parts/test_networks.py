@@ -15,17 +15,19 @@ from rlgen.parts import networks
 @pytest.mark.parametrize("size", [(8, 8), (7, 10)])
 @pytest.mark.parametrize(("kernel_size", "stride", "padding"), [((3, 3), 1, 0), ((3, 2), 2, 1), ((4, 3), 3, 2)])
 def test_conv_equals_flax(size, kernel_size, stride, padding):
-    image = jax.random.normal(jax.random.key(0), (2, 3, *size, 4))
+    generator = np.random.default_rng(0)
+    image = generator.standard_normal((2, 3, *size, 4), np.float32)
     ours = networks.Conv(5, kernel_size, stride, padding)
-    params = ours.init(jax.random.key(1), image)
     theirs = nn.Conv(5, kernel_size, strides=stride, padding=padding)
-    dense = params["params"]["Dense_0"]
-    dense = {**dense, "bias": jnp.arange(5.0)}
-    expected = theirs.apply(
-        {"params": {"kernel": dense["kernel"].reshape(*kernel_size, 4, 5), "bias": dense["bias"]}}, image
-    )
-    got = ours.apply({"params": {"Dense_0": dense}}, image)
-    np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
+    kernel = jax.eval_shape(ours.init, jax.random.key(1), image)["params"]["Dense_0"]["kernel"]
+    dense = {"kernel": generator.standard_normal(kernel.shape, np.float32), "bias": np.arange(5, dtype=np.float32)}
+
+    @jax.jit
+    def both(dense):
+        known = {"kernel": dense["kernel"].reshape(*kernel_size, 4, 5), "bias": dense["bias"]}
+        return ours.apply({"params": {"Dense_0": dense}}, image), theirs.apply({"params": known}, image)
+
+    np.testing.assert_allclose(*both(dense), rtol=1e-4, atol=1e-5)
 
 
 def test_encode():
@@ -37,13 +39,13 @@ def test_encode():
 
 def test_mlp_has_orthogonal_weights_and_an_activation_after_each_layer():
     net = networks.MLP((3, 2), "tanh", num_axes=2)
-    inputs = jax.random.normal(jax.random.key(0), (5, 4, 2))
-    params = net.init(jax.random.key(1), inputs)
+    inputs = np.random.default_rng(0).standard_normal((5, 4, 2), np.float32)
+    output, params = jax.device_get(jax.jit(net.init_with_output)(jax.random.key(1), inputs))
     kernels = [params["params"][f"Dense_{i}"]["kernel"] for i in range(2)]
     for kernel in kernels:
         np.testing.assert_allclose(kernel.T @ kernel, 2 * np.eye(kernel.shape[1]), atol=1e-5)
     expected = np.tanh(np.tanh(inputs.reshape(5, 8) @ kernels[0]) @ kernels[1])
-    np.testing.assert_allclose(net.apply(params, inputs), expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(output, expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -91,18 +93,18 @@ def normalise(features):
 
 
 def test_layer_norm_stands_between_a_layer_and_its_activation():
-    inputs = jax.random.normal(jax.random.key(0), (5, 6, 5, 2))
+    generator = np.random.default_rng(0)
+    inputs = generator.standard_normal((5, 6, 5, 2), np.float32)
     net = networks.torso("cnn", (7,), "tanh", Box((6, 5, 2)), layer_norm=True)
-    params = jax.tree.map(
-        lambda leaf: leaf + 0.1, jax.jit(net.init)(jax.random.key(1), inputs)
-    )  # scales and biases show
+    shapes = jax.eval_shape(net.init, jax.random.key(1), inputs)
+    params = jax.tree.map(lambda leaf: 0.5 * generator.standard_normal(leaf.shape, np.float32), shapes)
     layers = params["params"]
     scale, bias = layers["LayerNorm_0"]["scale"], layers["LayerNorm_0"]["bias"]
-    hidden = networks.Conv(16).apply({"params": layers["Conv_0"]}, inputs)
+    hidden = np.asarray(jax.jit(networks.Conv(16).apply)({"params": layers["Conv_0"]}, inputs))
     hidden = np.tanh(normalise(hidden) * scale + bias).reshape(5, -1)
     dense, norm = layers["MLP_0"]["Dense_0"], layers["MLP_0"]["LayerNorm_0"]
     hidden = np.tanh(normalise(hidden @ dense["kernel"] + dense["bias"]) * norm["scale"] + norm["bias"])
-    np.testing.assert_allclose(net.apply(params, inputs), hidden, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(jax.jit(net.apply)(params, inputs), hidden, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -23,13 +23,15 @@ def draw_alone(key, state, num, alpha):
     return jax.vmap(lambda key: priorities.sample(key, state, 1, alpha))(jax.random.split(key, num))
 
 
-def filled_with(kind, errors, alpha, *, size=None, num=1, arity=4):
+@functools.partial(jax.jit, static_argnames=("kind", "size", "num"))
+def filled_with(kind, errors, alpha, *, size=None, num=1):
     """A ring whose first slots have these errors, just sorted."""
     errors = jnp.asarray(errors, jnp.float32)
-    state = priorities.init(size or errors.size, kind=kind, arity=arity)
-    for step in range(errors.size // num):
-        state = write(state, jnp.int32(step), size=size or errors.size, num=num)
-    state = put(state, jnp.arange(errors.size), errors, alpha, EPSILON)
+    size = size or errors.size
+    write = functools.partial(priorities.add, size=size, num=num)
+    state = priorities.init(size, kind=kind, arity=4)
+    state = jax.lax.fori_loop(0, errors.size // num, lambda step, state: write(state, step), state)
+    state = priorities.update(state, jnp.arange(errors.size), errors, alpha, EPSILON)
     if kind == "rank":
         order, rank = priorities._sort(state.error)
         state = state._replace(order=order, rank=rank)
@@ -147,15 +149,14 @@ def test_rounding_beyond_the_sum_leads_to_the_last_child_with_mass():
 def test_draws_are_those_of_flashbax():
     errors = np.random.default_rng(7).normal(size=100)
     state = filled_with("proportional", errors, 0.6, num=10)
-    theirs = sum_tree.set_batch_scan(
-        sum_tree.init(100), jnp.arange(100), (jnp.abs(jnp.asarray(errors)) + EPSILON) ** 0.6
-    )
+    masses = np.float32((np.abs(errors) + EPSILON) ** 0.6)
+    theirs = jax.jit(lambda masses: sum_tree.set_batch_scan(sum_tree.init(100), jnp.arange(100), masses))(masses)
     key = jax.random.key(2)
     quantile = (jnp.arange(512) + jax.random.uniform(key, (512,))) / 512
     index, probability = draw(key, state, 512, 0.6)
     expected = jax.jit(jax.vmap(sum_tree.sample, in_axes=(None, None, 0)))(theirs, None, quantile)
     assert (np.asarray(index) != np.asarray(expected)).sum() <= 1  # where rounding meets an edge
-    np.testing.assert_allclose(probability, sum_tree.get_probability(theirs, index), rtol=1e-5)
+    np.testing.assert_allclose(probability, jax.jit(sum_tree.get_probability)(theirs, index), rtol=1e-5)
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0, 1.5])
@@ -245,7 +246,7 @@ def test_lanes_equal_a_loop_and_same_key_same_bits(kind):
     assert not any(leaf.weak_type for leaf in jax.tree.leaves(state))
     keys = jax.random.split(jax.random.key(0), 3)
     lanes = jax.jit(jax.vmap(run, in_axes=(0, None, None)))
-    together = lanes(keys, state, steps)
+    together = jax.device_get(lanes(keys, state, steps))
     alone = jax.jit(run)
     for lane, key in enumerate(keys):
         compare = functools.partial(np.testing.assert_allclose, rtol=1e-5)
@@ -257,10 +258,11 @@ def test_lanes_equal_a_loop_and_same_key_same_bits(kind):
 @pytest.mark.parametrize("kind", priorities.KINDS)
 def test_all_writes_are_in_place(kind):
     size, seeds = 100_000, 3
-    state = jax.tree.map(lambda leaf: jnp.stack([leaf] * seeds), priorities.init(size, kind=kind))
+    one = jax.eval_shape(functools.partial(priorities.init, size, kind=kind))
+    state = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((seeds, *leaf.shape), leaf.dtype), one)
     run = jax.jit(jax.vmap(functools.partial(cycle, size=size), in_axes=(0, 0, None)), donate_argnums=1)
-    memory = run.lower(jax.random.split(jax.random.key(0), seeds), state, jnp.arange(8)).compile().memory_analysis()
-    held, room = sum(leaf.nbytes for leaf in jax.tree.leaves(state)), 0
+    memory = run.lower(jax.random.split(jax.random.key(0), seeds), state, np.arange(8)).compile().memory_analysis()
+    held, room = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state)), 0
     if kind == "rank":  # a sort needs room of its own
         sort = jax.jit(jax.vmap(priorities._sort)).lower(state.error).compile().memory_analysis()
         room = sort.temp_size_in_bytes + sort.output_size_in_bytes

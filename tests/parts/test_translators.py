@@ -29,7 +29,7 @@ def test_no_parameter_of_a_translator_is_without_a_gradient(translator):
     network, params = translator
     grads = jax.jit(jax.grad(lambda params: (network.apply(params, IMAGES) * IMAGES**2).sum()))(params)
     for path, leaf in jax.tree_util.tree_leaves_with_path(grads):
-        assert float(jnp.abs(leaf).max()) > 1e-4, path
+        assert np.abs(leaf).max() > 1e-4, path
 
 
 def test_a_patch_discriminator_sees_patches():
@@ -41,14 +41,14 @@ def test_a_patch_discriminator_sees_patches():
 
 def test_a_caption_is_the_mean_of_its_words():
     network = translators.Reader(num_words=5, size=3)
-    params = network.init(jax.random.key(0), jnp.zeros((1, 2), jnp.int32))
+    params = jax.device_get(jax.jit(network.init)(jax.random.key(0), np.zeros((1, 2), np.int32)))
     table, dense = params["params"]["Embed_0"]["embedding"], params["params"]["Dense_0"]
-    captions = jnp.array([[[2, 3, 0], [3, 2, 0]], [[4, 0, 0], [0, 0, 0]]])
-    read = network.apply(params, captions)
-    means = jnp.stack([(table[2] + table[3]) / 2, (table[2] + table[3]) / 2, table[4], 0 * table[4]])
+    captions = np.array([[[2, 3, 0], [3, 2, 0]], [[4, 0, 0], [0, 0, 0]]])
+    read = np.asarray(jax.jit(network.apply)(params, captions))
+    means = np.stack([(table[2] + table[3]) / 2, (table[2] + table[3]) / 2, table[4], 0 * table[4]])
     hidden = means @ dense["kernel"] + dense["bias"]
     centred = hidden - hidden.mean(-1, keepdims=True)
-    expected = jax.nn.relu(centred / jnp.sqrt(jnp.square(centred).mean(-1, keepdims=True) + 1e-6))
+    expected = np.maximum(centred / np.sqrt(np.square(centred).mean(-1, keepdims=True) + 1e-6), 0)
     np.testing.assert_allclose(read.reshape(4, 3), expected, atol=1e-5)
 
 

@@ -32,15 +32,20 @@ class Start(NamedTuple):
 @functools.cache
 def begun(**config):
     """A learner whose workers have snapshots of their own, and a rollout that they drew."""
-    network = actor_critic.make(SPEC, a3c.Config(**{**SHAPE, **config}))
+    network, generator = actor_critic.make(SPEC, a3c.Config(**{**SHAPE, **config})), np.random.default_rng(1)
+    init = functools.partial(a3c.init, jax.random.key(0), HYPERS, network=network)
+    # Parameters from NumPy, where none has to be compiled.
+    snapshots = jax.tree.map(
+        lambda leaf: 0.5 * generator.standard_normal(leaf.shape, np.float32), jax.eval_shape(init).workers.params
+    )
+    params = jax.tree.map(lambda leaf: leaf.mean(0), snapshots)
 
     @jax.jit
     def make():
-        state = a3c.init(jax.random.key(0), HYPERS, network=network)
-        snapshots = jax.tree.map(
-            lambda leaf: leaf + 0.3 * jax.random.normal(jax.random.key(1), leaf.shape), state.workers.params
+        state = init()
+        state = state._replace(
+            learner=state.learner._replace(params=params), workers=state.workers._replace(params=snapshots)
         )
-        state = state._replace(workers=state.workers._replace(params=snapshots))
         keys = jax.random.split(jax.random.key(2), 4)
         obs = jax.random.normal(keys[0], (6, 4, 3))
         act = functools.partial(a3c.act, state=state, network=network)
@@ -49,7 +54,8 @@ def begun(**config):
         reward = 1 + jax.random.normal(keys[3], (5, 4))
         return state, Transition(obs[:-1], action, reward, obs[1:], flags[0], flags[1] & ~flags[0], extras)
 
-    return Start(network, *make(), jax.jit(functools.partial(a3c.update, network=network)))
+    # Arrays of NumPy, of which a part is taken without compiling.
+    return Start(network, *jax.device_get(make()), jax.jit(functools.partial(a3c.update, network=network)))
 
 
 def close(left, right, **tolerance):
@@ -66,8 +72,8 @@ def as_a2c(hypers):
     return a2c.Hypers(*hypers[: len(a2c.Hypers._fields)])
 
 
-def learned(algorithm, hypers, num_envs, num_updates, probe):
-    """The algorithm's part of three runs on a probe."""
+def learned(algorithm, hypers, num_envs, num_updates, probe, bits):
+    """The algorithm's part of three runs on a probe; compiled as users do where bits matter, as it is slower."""
     env = adapter.make(probe)
     run = train.make(algorithm(env.spec), rollout.build(env, num_envs=num_envs, length=8))
 
@@ -76,8 +82,8 @@ def learned(algorithm, hypers, num_envs, num_updates, probe):
         arguments = jnp.int32(0), jnp.int32(num_updates), run.init(key, hypers), hypers
         return train.window(run)(key, *arguments)[0].algorithm
 
-    # As users compile it: bits depend on how loops are fused.
-    return jax.jit(states, compiler_options={"xla_cpu_use_fusion_emitters": True})(
+    # Bits depend on how loops are fused.
+    return jax.jit(states, compiler_options={"xla_cpu_use_fusion_emitters": bits})(
         jax.random.split(jax.random.key(0), 3)
     )
 
@@ -86,19 +92,16 @@ def learned(algorithm, hypers, num_envs, num_updates, probe):
 def test_one_worker_without_age_is_a2c(core):
     """Whole runs, actions, gradients and steps: bit for bit, where no loop over steps is compiled in another way."""
     sizes = {"num_envs": 4, "rollout_length": 8, "hidden_sizes": (8,), "core": core}
-    asynchronous = learned(
-        lambda spec: a3c.build(spec, a3c.Config(**sizes, num_workers=1)), SYNCHRONOUS, 4, 20, probes.truncated(4)
-    )
-    synchronous = learned(
-        lambda spec: a2c.build(spec, a2c.Config(**sizes)), as_a2c(SYNCHRONOUS), 4, 20, probes.truncated(4)
-    )
+    runs = functools.partial(learned, num_envs=4, num_updates=20, probe=probes.truncated(4), bits=core == "none")
+    asynchronous = runs(lambda spec: a3c.build(spec, a3c.Config(**sizes, num_workers=1)), SYNCHRONOUS)
+    synchronous = runs(lambda spec: a2c.build(spec, a2c.Config(**sizes)), as_a2c(SYNCHRONOUS))
     (equal if core == "none" else close)(asynchronous.learner, synchronous.learner)
 
 
 def test_workers_without_age_take_the_mean_gradient():
     """The synchronous rule: every worker's gradient at the same parameters, their mean, one step."""
     network, state, batch, update = begun(num_workers=2)
-    copies = jax.tree.map(lambda leaf: jnp.stack([leaf] * 2), state.learner.params)
+    copies = jax.tree.map(lambda leaf: np.stack([leaf] * 2), state.learner.params)
     state = state._replace(workers=state.workers._replace(params=copies))
     after, _ = update(jax.random.key(3), jnp.int32(0), state, batch, SYNCHRONOUS)
 
@@ -119,7 +122,8 @@ def test_workers_without_age_take_the_mean_gradient():
     # All examples at once are the same but for rounding.
     flat = actor_critic.make(SPEC, a2c.Config(**SHAPE))
     begin = a2c.State(state.learner, (), ())
-    whole, _ = a2c.update(jax.random.key(3), jnp.int32(0), begin, batch, as_a2c(SYNCHRONOUS), network=flat)
+    once = jax.jit(functools.partial(a2c.update, network=flat))
+    whole, _ = once(jax.random.key(3), jnp.int32(0), begin, batch, as_a2c(SYNCHRONOUS))
     close(after.learner.params, whole.learner.params)
 
 
@@ -128,18 +132,21 @@ def test_turns_and_snapshots_by_hand(shared):
     """Two updates, in which one worker of two arrives, then nobody."""
     network, state, batch, _ = begun(num_workers=2, shared_statistics=shared)
     config, optimiser = network.config, a2c.optimiser(HYPERS, config=network.config)
-    gradients, _ = jax.vmap(functools.partial(a3c.gradient, hypers=HYPERS, network=network))(
+    gradients, _ = jax.jit(jax.vmap(functools.partial(a3c.gradient, hypers=HYPERS, network=network)))(
         state.workers.params, asynchrony.apart(batch, 2, 1)
     )
     rule = jax.jit(functools.partial(a3c.learn, config=config))
-    learner, workers = rule(jnp.array([False, True]), state.learner, state.workers, gradients, HYPERS)
+    gradients, (learner, workers) = jax.device_get(
+        (gradients, rule(jnp.array([False, True]), state.learner, state.workers, gradients, HYPERS))
+    )
     second = jax.tree.map(lambda leaf: leaf[1], gradients)
+    step = jax.jit(optimiser.update)
     if shared:
         half = jax.tree.map(lambda leaf: leaf / 2, second)
-        updates, opt_state = optimiser.update(half, state.learner.opt_state)
+        updates, opt_state = step(half, state.learner.opt_state)
         close(learner.opt_state, opt_state)
     else:
-        updates, opt_state = optimiser.update(second, jax.tree.map(lambda leaf: leaf[1], state.learner.opt_state))
+        updates, opt_state = step(second, jax.tree.map(lambda leaf: leaf[1], state.learner.opt_state))
         close(jax.tree.map(lambda leaf: leaf[1], learner.opt_state), opt_state)
         equal(*(jax.tree.map(lambda leaf: leaf[0], each.opt_state) for each in (learner, state.learner)))
     close(learner.params, optax.apply_updates(state.learner.params, updates))
@@ -147,7 +154,7 @@ def test_turns_and_snapshots_by_hand(shared):
     equal(jax.tree.map(lambda leaf: leaf[0], workers.params), jax.tree.map(lambda leaf: leaf[0], state.workers.params))
     equal(jax.tree.map(lambda leaf: leaf[1], workers.params), learner.params)
 
-    after, waiting = rule(jnp.array([False, False]), learner, workers, gradients, HYPERS)
+    after, waiting = jax.device_get(rule(jnp.array([False, False]), learner, workers, gradients, HYPERS))
     equal(after, learner)
     first = jax.tree.map(lambda leaf: 2 * leaf[0], gradients)
     close(jax.tree.map(lambda leaf: leaf[0], waiting.gradient), first)
@@ -155,13 +162,13 @@ def test_turns_and_snapshots_by_hand(shared):
     assert waiting.age.tolist() == [2, 1]
 
 
-@pytest.mark.parametrize("mean_age", [0.0, 3.0])
-def test_snapshots_are_as_old_as_said(mean_age):
+def test_snapshots_are_as_old_as_said():
     start = begun(num_workers=4)
-    hypers = HYPERS._replace(learning_rate=0.0, mean_age=mean_age)
 
     @jax.jit
-    def ages(key):
+    def ages(key, mean_age):
+        hypers = HYPERS._replace(learning_rate=0.0, mean_age=mean_age)
+
         def body(state, inputs):
             state, metrics = a3c.update(*inputs, state, start.batch, hypers, network=start.network)
             return state, metrics.age
@@ -169,21 +176,31 @@ def test_snapshots_are_as_old_as_said(mean_age):
         return jax.lax.scan(body, start.state, (jax.random.split(key, 1_000), jnp.arange(1_000)))[1]
 
     # The standard error over 4 000 ages that keep for 4 updates is about 0.1.
-    np.testing.assert_allclose(ages(jax.random.key(0)).mean(), mean_age, atol=0.4)
+    for mean_age in (0.0, 3.0):
+        np.testing.assert_allclose(ages(jax.random.key(0), mean_age).mean(), mean_age, atol=0.4)
 
 
 def test_every_worker_acts_by_its_own_snapshot():
     network, state, batch, _ = begun(num_workers=2)
+
+    @jax.jit
+    def log_prob(params, obs, action):
+        return network.apply(params, obs, method="actor").log_prob(action)
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def act(explore, obs):
+        policy = a3c.policy(jnp.int32(0), state, HYPERS, explore=explore, network=network)
+        return policy.apply(jax.random.key(0), obs, ())[:2]
+
     for worker in range(2):
         params = jax.tree.map(lambda leaf, worker=worker: leaf[worker], state.workers.params)
         own = slice(2 * worker, 2 * worker + 2)
-        log_prob = network.apply(params, batch.obs[:, own], method="actor").log_prob(batch.action[:, own])
-        close(log_prob, batch.extras["log_prob"][:, own], atol=1e-5)
+        expected = log_prob(params, batch.obs[:, own], batch.action[:, own])
+        close(expected, batch.extras["log_prob"][:, own], atol=1e-5)
     # What is evaluated is what they share; so are batches of another size.
     for explore, obs in ((False, batch.obs[0]), (True, batch.obs)):
-        policy = a3c.policy(jnp.int32(0), state, HYPERS, explore=explore, network=network)
-        action, extras, _ = policy.apply(jax.random.key(0), obs, ())
-        close(extras["log_prob"], network.apply(state.learner.params, obs, method="actor").log_prob(action))
+        action, extras = act(explore, obs)
+        close(extras["log_prob"], log_prob(state.learner.params, obs, action))
 
 
 def test_environments_that_cannot_be_shared_out_are_refused():
