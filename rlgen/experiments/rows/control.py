@@ -128,8 +128,15 @@ SOFT = (
         "MountainCarContinuous-v0",
         gymnax_task("MountainCarContinuous-v0"),
         # No draw of the policy, nor a push at random, reaches the goal: only pushes that last do.
-        {"noise": "ou", "temperature": "fixed", "batch_size": 512},
-        {"temperature": 0.1, "noise_start": 0.5, "noise_end": 0.5, "discount": 0.9999, "tau": 0.01},
+        {"noise": "ou", "temperature": "fixed", "batch_size": 512, "hidden_sizes": (64, 64)},
+        {
+            "temperature": 0.1,
+            "noise_start": 1.5,
+            "noise_end": 0.3,
+            "noise_return": 0.05,
+            "discount": 0.9999,
+            "tau": 0.01,
+        },
         50_000,
         target=_UP,
     ),
