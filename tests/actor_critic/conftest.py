@@ -21,7 +21,7 @@ def acted():
         @jax.jit
         @jax.vmap
         def learned(key):
-            state, _ = train.window(run)(key, jnp.int32(0), jnp.int32(num_updates), run.init(key, hypers), hypers)
+            state, _ = train.scan(run, num_updates)(key, jnp.int32(0), run.init(key, hypers), hypers)
             policy = built.policy(jnp.int32(num_updates), state.algorithm, hypers, explore=False)
             return policy.apply(key, probe.observations, policy.memory((len(probe.observations),)))[0]
 

@@ -59,12 +59,14 @@ def each_critic(tree):
 
 def test_critics_are_normalised_by_one_batch_of_what_was_and_what_will_be():
     network, learner, batch = begun()
-    loss, (after, (_, q_value, error)) = crossq.critics_loss(
-        learner.critics, KEY, learner, batch, jnp.ones(6), HYPERS, network=network
-    )
-    action, log_prob, _ = crossq.act_upon(
-        KEY, learner.actor, learner.statistics["actor"], batch.next_obs, network=network, train=False
-    )
+
+    @jax.jit
+    def both(learner):
+        paid = crossq.critics_loss(learner.critics, KEY, learner, batch, jnp.ones(6), HYPERS, network=network)
+        actor = learner.actor, learner.statistics["actor"]
+        return paid, crossq.act_upon(KEY, *actor, batch.next_obs, network=network, train=False)
+
+    (loss, (after, (_, q_value, error))), (action, log_prob, _) = both(learner)
     inputs = np.concatenate([np.c_[batch.obs, batch.action / 2], np.c_[batch.next_obs, action]])
     predicted = np.stack([critic_by_hand(params, inputs) for params in each_critic(learner.critics["params"])])
     value, onward = predicted[:, :6], predicted[:, 6:].min(0)
@@ -78,10 +80,14 @@ def test_critics_are_normalised_by_one_batch_of_what_was_and_what_will_be():
 
 def test_the_actor_climbs_critics_that_only_use_their_statistics():
     network, learner, batch = begun()
-    loss, (after, nats) = crossq.actor_loss(learner.actor, KEY, learner, batch, HYPERS, network=network)
-    action, log_prob, expected = crossq.act_upon(
-        KEY, learner.actor, learner.statistics["actor"], batch.obs, network=network, train=True
-    )
+
+    @jax.jit
+    def both(learner):
+        paid = crossq.actor_loss(learner.actor, KEY, learner, batch, HYPERS, network=network)
+        actor = learner.actor, learner.statistics["actor"]
+        return paid, crossq.act_upon(KEY, *actor, batch.obs, network=network, train=True)
+
+    (loss, (after, nats)), (action, log_prob, expected) = both(learner)
     critics, running = each_critic(learner.critics["params"]), each_critic(learner.statistics["critics"])
     inputs = np.c_[batch.obs, action]
     value = np.stack([critic_by_hand(critics[c], inputs, running[c]) for c in range(2)]).min(0)
@@ -90,10 +96,14 @@ def test_the_actor_climbs_critics_that_only_use_their_statistics():
     jax.tree.map(np.testing.assert_array_equal, after, expected)
 
 
+@functools.cache
+def learning():
+    return jax.jit(functools.partial(crossq.learn, network=begun(actor_period=3)[0]))
+
+
 def learned(count):
-    network, learner, batch = begun(actor_period=3)
-    step = jax.jit(functools.partial(crossq.learn, network=network))
-    return learner, *step(KEY, jnp.int32(count), learner, batch, jnp.ones(6), HYPERS)
+    _, learner, batch = begun(actor_period=3)
+    return learner, *learning()(KEY, jnp.int32(count), learner, batch, jnp.ones(6), HYPERS)
 
 
 def test_the_actor_waits_for_its_turn():
@@ -110,12 +120,12 @@ def test_acting_uses_running_statistics():
     network, learner, batch = begun()
     state = crossq.State(learner, (), ())
     policy = crossq.policy(jnp.int32(9), state, HYPERS, explore=False, network=network)
-    together = policy.apply(KEY, jnp.asarray(batch.obs), ())[0]
-    alone = jnp.concatenate([policy.apply(KEY, jnp.asarray(batch.obs[i : i + 1]), ())[0] for i in range(6)])
-    close(together, alone)
+    act = jax.jit(policy.apply)
+    together = act(KEY, batch.obs, ())[0]
+    close(together, np.concatenate([act(KEY, batch.obs[i : i + 1], ())[0] for i in range(6)]))
     moved = learner._replace(statistics=jax.tree.map(lambda leaf: leaf + 1, learner.statistics))
     policy = crossq.policy(jnp.int32(9), crossq.State(moved, (), ()), HYPERS, explore=False, network=network)
-    assert not np.allclose(policy.apply(KEY, jnp.asarray(batch.obs), ())[0], together)
+    assert not np.allclose(jax.jit(policy.apply)(KEY, batch.obs, ())[0], together)
 
 
 def test_what_it_cannot_do_is_refused():

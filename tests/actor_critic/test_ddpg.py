@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import rlax
+import scipy.special
 
 from rlgen.actor_critic import ddpg
 from rlgen.core import Box, Discrete, Spec
@@ -57,31 +58,36 @@ def test_smoothing_adds_noise_within_its_clip_and_the_box(clip):
 
 
 def test_losses_of_distributions_by_hand():
-    weight = jnp.linspace(0.5, 1.5, 5)
+    weight = np.linspace(0.5, 1.5, 5, dtype=np.float32)
     for head, num in (("categorical", {"num_atoms": 5}), ("sampled", {"num_quantiles": 7})):
         network, learner, batch = begun(head=head, **num)
-        target = ddpg.goal(KEY, learner, batch, HYPERS, network=network)
-        loss, (_, _, priority) = ddpg.critics_loss(learner.critics, KEY, target, batch, weight, HYPERS, network=network)
-        predicted = network.critics.predict(KEY, learner.critics, batch.obs, batch.action / 2)[0]
+
+        @jax.jit
+        def paid(learner, network=network, batch=batch):
+            target = ddpg.goal(KEY, learner, batch, HYPERS, network=network)
+            predicted = network.critics.predict(KEY, learner.critics, batch.obs, batch.action / 2)[0]
+            loss = ddpg.critics_loss(learner.critics, KEY, target, batch, weight, HYPERS, network=network)
+            return target, predicted, loss
+
+        target, predicted, (loss, (_, _, priority)) = jax.device_get(paid(learner))
         if head == "categorical":
-            atoms = jnp.linspace(-10.0, 10.0, 5)
-            projected = jax.vmap(rlax.categorical_l2_project, (0, 0, None))(target[0], target[1], atoms)
-            each = (projected * (jnp.log(projected + 1e-30) - jax.nn.log_softmax(predicted))).sum(-1)
-            close(priority, jnp.abs((target[0] * target[1]).sum(-1) - jax.nn.softmax(predicted) @ atoms))
+            atoms = np.linspace(-10, 10, 5, dtype=np.float32)
+            project = jax.jit(jax.vmap(rlax.categorical_l2_project, (0, 0, None)))
+            projected = np.asarray(project(target[0], target[1], atoms))
+            each = (projected * (np.log(projected + 1e-30) - scipy.special.log_softmax(predicted, -1))).sum(-1)
+            close(priority, np.abs((target[0] * target[1]).sum(-1) - scipy.special.softmax(predicted, -1) @ atoms))
         else:
             assert np.all(np.diff(predicted) >= 0)
-            fractions = jnp.broadcast_to((jnp.arange(7) + 0.5) / 7, (5, 7))
-            each = jax.vmap(functools.partial(rlax.quantile_regression_loss, huber_param=1.0))(
-                predicted, fractions, target[0]
-            )
+            fractions = np.broadcast_to((np.arange(7, dtype=np.float32) + 0.5) / 7, (5, 7))
+            regress = jax.vmap(functools.partial(rlax.quantile_regression_loss, huber_param=1.0))
+            each = jax.jit(regress)(predicted, fractions, target[0])
         np.testing.assert_allclose(loss, (weight * each).mean(), rtol=1e-3)
 
 
 def test_the_actors_gradient_is_that_of_rlax():
     network, learner, batch = begun(num_critics=2)
-    found, _ = jax.grad(ddpg.actor_loss, has_aux=True)(
-        learner.actor, KEY, learner.critics, batch, HYPERS, network=network
-    )
+    slope = jax.jit(jax.grad(functools.partial(ddpg.actor_loss, network=network), has_aux=True))
+    found, _ = slope(learner.actor, KEY, learner.critics, batch, HYPERS)
 
     def value(action, obs):
         return network.critics.apply(learner.critics, obs, action)[0, 0]
@@ -91,7 +97,7 @@ def test_the_actors_gradient_is_that_of_rlax():
         slope = jax.vmap(jax.grad(value))(jax.lax.stop_gradient(action), batch.obs)
         return 2 * jax.vmap(rlax.dpg_loss)(action, slope).mean()  # it averages over an action's two elements
 
-    jax.tree.map(close, found, jax.grad(theirs)(learner.actor))
+    jax.tree.map(close, found, jax.jit(jax.grad(theirs))(learner.actor))
 
 
 def test_the_actor_and_all_targets_wait_for_their_turn():

@@ -94,7 +94,7 @@ def recovered(**config):
     @jax.jit
     @jax.vmap
     def learned(key):
-        state, _ = train.window(run)(key, jnp.int32(0), jnp.int32(3000), run.init(key, hypers), hypers)
+        state, _ = train.scan(run, 3000)(key, jnp.int32(0), run.init(key, hypers), hypers)
         return state.algorithm.learner.policy
 
     found = np.asarray(learned(jax.random.split(jax.random.key(0), 3)))

@@ -165,7 +165,7 @@ def test_separable_images_are_told_apart(name):
     @jax.jit
     @jax.vmap
     def trained(key):
-        state = train.window(run)(key, jnp.int32(0), jnp.int32(100), run.init(key, hypers), hypers)[0].algorithm
+        state = train.scan(run, 100)(key, jnp.int32(0), run.init(key, hypers), hypers)[0].algorithm
         return classifier.build_score(SPEC, config)(key, state, bars(jax.random.key(1), 300), hypers)
 
     assert (trained(jax.random.split(jax.random.key(0), 3)) > 0.97).all()

@@ -43,15 +43,10 @@ def half_and_half(size: int = 8):
 @pytest.fixture(scope="module", params=CONFIGS)
 def model(request):
     """An autoencoder and a state, a little away from where it starts."""
-    config = CONFIGS[request.param]
-
-    @jax.jit
-    def make(key):
-        state = autoencoder.build(SPEC, config).init(key, HYPERS)
-        away = lambda leaf: leaf + 0.2 * jax.random.normal(jax.random.key(2), leaf.shape)  # noqa: E731
-        return state._replace(params=jax.tree.map(away, state.params))
-
-    return autoencoder.assemble(SPEC, config), make(jax.random.key(1))
+    config, generator = CONFIGS[request.param], np.random.default_rng(2)
+    state = jax.jit(autoencoder.build(SPEC, config).init)(jax.random.key(1), HYPERS)
+    params = jax.tree.map(lambda leaf: leaf + 0.2 * generator.standard_normal(leaf.shape, np.float32), state.params)
+    return autoencoder.assemble(SPEC, config), state._replace(params=params)
 
 
 @pytest.mark.parametrize("corruption", autoencoder.CORRUPTIONS)
@@ -115,7 +110,7 @@ def test_score_is_the_error_against_clean_images(model):
     is_damaged = network.config.corruption == "masking"
     seen = 0 * IMAGES if is_damaged else IMAGES
     policy = autoencoder.policy(jnp.int32(0), state, HYPERS, explore=False, network=network)
-    restored = np.asarray(policy.apply(jax.random.key(4), seen, ())[0], np.float64)
+    restored = np.asarray(jax.jit(policy.apply)(jax.random.key(4), seen, ())[0], np.float64)
     expected = np.square(restored - np.asarray(IMAGES, np.float64)).mean() / 255**2
     found = score(jax.random.key(3), state, IMAGES, HYPERS._replace(corruption_level=1.0))
     np.testing.assert_allclose(found, expected, rtol=5e-3)  # the policy's pixels are whole numbers
@@ -167,7 +162,7 @@ def test_idle_numbers_are_those_that_a_switch_leaves_out():
 
 
 def trained(config, hypers, images, num_updates):
-    """The score and the last metrics of three seeds."""
+    """The score and the mean metrics of three seeds."""
     image = Box(images.shape[1:], 0, 255, "uint8")
     spec = Spec(image, image)
     tiled = jnp.tile(images, (config.batch_size // len(images), 1, 1, 1))
@@ -177,8 +172,9 @@ def trained(config, hypers, images, num_updates):
     @jax.vmap
     def learn(key):
         state = run.init(key, hypers)
-        state, report = train.window(run)(key, jnp.int32(0), jnp.int32(num_updates), state, hypers)
-        return autoencoder.build_score(spec, config)(key, state.algorithm, tiled, hypers), report.metrics
+        state, reports = train.scan(run, num_updates)(key, jnp.int32(0), state, hypers)
+        metrics = jax.tree.map(jnp.mean, reports.metrics)
+        return autoencoder.build_score(spec, config)(key, state.algorithm, tiled, hypers), metrics
 
     return learn(jax.random.split(jax.random.key(0), 3))
 

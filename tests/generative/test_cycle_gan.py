@@ -89,7 +89,7 @@ def test_discriminators_pay_what_is_computed_by_hand():
     np.testing.assert_allclose(total, expected, rtol=1e-6)
 
 
-BATCH = Pair(*jax.random.bits(jax.random.key(5), (2, 1, 2, *SHAPE), "uint8"))
+BATCH = Pair(*np.random.default_rng(5).integers(0, 256, (2, 1, 2, *SHAPE), np.uint8))
 
 
 def simple(pool_size):
@@ -99,27 +99,32 @@ def simple(pool_size):
 
 
 @functools.cache
+def compiled(pool_size):
+    return jax.jit(simple(pool_size)[1].update)
+
+
+@functools.cache
 def updated(pool_size, num_updates, first_step=0):
     """The states before and after updates with a pool, and metrics of the last."""
     algorithm = simple(pool_size)[1]
-    update = jax.jit(algorithm.update)
-    state = start = algorithm.init(jax.random.key(0), HYPERS)
+    update = compiled(pool_size)
+    state = start = jax.jit(algorithm.init)(jax.random.key(0), HYPERS)
     for step in range(first_step, first_step + num_updates):
         state, metrics = update(jax.random.fold_in(jax.random.key(1), step), jnp.int32(step), state, BATCH, HYPERS)
-    return start, state, metrics
+    return jax.device_get((start, state, metrics))
 
 
 def test_without_a_pool_discriminators_see_the_newest_images():
     """An update is one turn of the translators and one of the discriminators, on translations made before both."""
     start, state, metrics = updated(0, 1)
     pairs, _ = simple(0)
-    real = jnp.stack([images[0].astype(jnp.float32) / 127.5 - 1 for images in BATCH])
+    real = np.stack([np.float32(images[0]) / np.float32(127.5) - 1 for images in BATCH])
     scale = start.game.params[TRANSLATORS]["params"]["scale"]
-    fake = jnp.stack([scale[1] * real[1], scale[0] * real[0]])
+    fake = np.stack([scale[1] * real[1], scale[0] * real[0]])
     shown, key = cycle_gan.Shown(real, fake), jax.random.key(9)
-    hypers = HYPERS._replace(learning_rate=jnp.float32(HYPERS.learning_rate))
-    game, cost = cycle_gan.learn(key, start.game, shown, hypers, pairs=pairs, name=TRANSLATORS)
-    game, judged = cycle_gan.learn(key, game, shown, hypers, pairs=pairs, name=DISCRIMINATORS)
+    learn = jax.jit(functools.partial(cycle_gan.learn, pairs=pairs), static_argnames="name")
+    game, cost = learn(key, start.game, shown, HYPERS, name=TRANSLATORS)
+    game, judged = learn(key, game, shown, HYPERS, name=DISCRIMINATORS)
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-7), game, state.game)
     np.testing.assert_allclose(metrics, (*cost, judged), rtol=1e-5)
     assert state.pools.shape == (2, 0, *SHAPE)
@@ -133,7 +138,7 @@ def test_a_pool_that_is_not_full_changes_nothing():
     plain, pooled = updated(0, 2)[1], updated(4, 2)[1]
     assert same_bits(plain.game, pooled.game)
     # Either pool holds the translations of both updates, by the kind that they belong to.
-    real = jnp.stack([images[0].astype(jnp.float32) / 127.5 - 1 for images in BATCH])
+    real = np.stack([np.float32(images[0]) / np.float32(127.5) - 1 for images in BATCH])
     np.testing.assert_allclose(pooled.pools[:, :2], real[::-1], atol=1e-6)
     scale = updated(0, 1)[1].game.params[TRANSLATORS]["params"]["scale"]
     np.testing.assert_allclose(pooled.pools[0, 2:], scale[1] * real[1], atol=1e-6)
@@ -162,10 +167,11 @@ def test_the_policy_translates_the_first_kind(real_networks):
     algorithm, start = real_networks
     policy = algorithm.policy(jnp.int32(0), start, HYPERS, explore=False)
     images = BATCH.first[0]
-    output = policy.apply(jax.random.key(0), images[None], policy.memory((1, 2)))[0]
+    output = np.asarray(jax.jit(policy.apply)(jax.random.key(0), images[None], policy.memory((1, 2)))[0])
     assert output.shape == (1, 2, *SHAPE) and output.dtype == jnp.uint8
-    params = jax.tree.map(lambda leaf: leaf[0], start.game.params[TRANSLATORS])
-    expected = cycle_gan.translators.Translator(2, 1).apply(params, images.astype(jnp.float32) / 127.5 - 1)
+    params = jax.tree.map(lambda leaf: leaf[0], jax.device_get(start.game.params[TRANSLATORS]))
+    translate = jax.jit(cycle_gan.translators.Translator(2, 1).apply)
+    expected = translate(params, np.float32(images) / np.float32(127.5) - 1)
     np.testing.assert_allclose(output[0] / 127.5 - 1, expected, atol=1 / 127)
 
 

@@ -71,8 +71,8 @@ def test_switches_bind_the_discriminator(params):
     """Spectral norm divides its matrices, packing doubles what it reads."""
     bounded = gan.assemble(VECTOR, SMALL(spectral_norm=True))
     judged = jax.jit(gan.discriminate(params[gan.DISCRIMINATOR], pair=bounded))(BATCH)
-    divided = adversaries.normalise_spectra(params[gan.DISCRIMINATOR])
-    np.testing.assert_allclose(judged, bounded.discriminator.apply(divided, BATCH), rtol=1e-5)
+    divided = jax.jit(adversaries.normalise_spectra)(params[gan.DISCRIMINATOR])
+    np.testing.assert_allclose(judged, jax.jit(bounded.discriminator.apply)(divided, BATCH), rtol=1e-5)
     packed = gan.assemble(VECTOR, SMALL(num_packed=2))
     started = jax.eval_shape(functools.partial(gan.start, pair=packed), jax.random.key(0), HYPERS)
     assert started[gan.DISCRIMINATOR]["params"]["body_0"]["kernel"].shape == (4, 6)
@@ -211,7 +211,7 @@ def test_a_normal_is_learned(name):
 
     @jax.jit
     def learned(key):
-        state = train.window(run)(key, jnp.int32(0), jnp.int32(800), run.init(key, hypers), hypers)[0].algorithm
+        state = train.scan(run, 800)(key, jnp.int32(0), run.init(key, hypers), hypers)[0].algorithm
         policy = algorithm.policy(jnp.int32(800), state, hypers, explore=False)
         return policy.apply(key, jnp.zeros((4000, 0)), ())[0]
 

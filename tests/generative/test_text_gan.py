@@ -27,9 +27,9 @@ CONFIG = text_gan.Config(
 )
 HYPERS = text_gan.Hypers(horizon=100.0, mismatch_weight=0.3, penalty=0.0)
 BATCH = Captioned(
-    jax.random.bits(jax.random.key(0), (3, *SHAPE), "uint8"), jnp.array([[2, 3, 0], [4, 0, 0], [5, 2, 3]])
+    np.random.default_rng(0).integers(0, 256, (3, *SHAPE), np.uint8), np.array([[2, 3, 0], [4, 0, 0], [5, 2, 3]])
 )
-REAL = BATCH.image.astype(jnp.float32) / 127.5 - 1
+REAL = np.float32(BATCH.image) / np.float32(127.5) - 1
 
 
 def softplus(logit):
@@ -44,23 +44,34 @@ def made(**switches):
     return pair, jax.jit(functools.partial(text_gan.init, pair=pair))(jax.random.key(1), HYPERS)
 
 
+@functools.partial(jax.jit, static_argnums=0)
 def judged(pair, params, image, caption):
-    return jax.jit(pair.critic.apply)(params[DISCRIMINATOR], image, caption)
+    return pair.critic.apply(params[DISCRIMINATOR], image, caption)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def drawn(pair, params, key, caption):
+    return pair.painter.apply(params[GENERATOR], key, caption)
+
+
+@functools.cache
+def loss_of(name, **switches):
+    loss = {DISCRIMINATOR: text_gan.discriminator_loss, GENERATOR: text_gan.generator_loss}[name]
+    return jax.jit(functools.partial(loss, pair=made(**switches)[0]))
 
 
 def paid(name, hypers, **switches):
     """What a player pays for the minibatch, and what it says."""
-    pair, params = made(**switches)
-    loss = {DISCRIMINATOR: text_gan.discriminator_loss, GENERATOR: text_gan.generator_loss}[name]
-    return jax.jit(functools.partial(loss, pair=pair))(params[name], params, jax.random.key(2), BATCH, hypers)
+    _, params = made(**switches)
+    return loss_of(name, **switches)(params[name], params, jax.random.key(2), BATCH, hypers)
 
 
 def test_the_discriminator_pays_for_three_kinds():
     pair, params = made()
     total, said = paid(DISCRIMINATOR, HYPERS)
-    fake = jax.jit(pair.painter.apply)(params[GENERATOR], jax.random.key(2), BATCH.caption)
+    fake = drawn(pair, params, jax.random.key(2), BATCH.caption)
     right = judged(pair, params, REAL, BATCH.caption)
-    wrong = judged(pair, params, REAL, BATCH.caption[jnp.array([1, 2, 0])])
+    wrong = judged(pair, params, REAL, BATCH.caption[[1, 2, 0]])
     generated = judged(pair, params, fake, BATCH.caption)
     expected = softplus(-right).mean() + 0.3 * softplus(wrong).mean() + 0.7 * softplus(generated).mean()
     np.testing.assert_allclose(total, expected, rtol=1e-5)
@@ -69,7 +80,7 @@ def test_the_discriminator_pays_for_three_kinds():
 
 def test_without_mismatches_it_is_a_conditional_gan():
     pair, params = made()
-    fake = jax.jit(pair.painter.apply)(params[GENERATOR], jax.random.key(2), BATCH.caption)
+    fake = drawn(pair, params, jax.random.key(2), BATCH.caption)
     expected = softplus(-judged(pair, params, REAL, BATCH.caption)).mean()
     expected += softplus(judged(pair, params, fake, BATCH.caption)).mean()
     np.testing.assert_allclose(paid(DISCRIMINATOR, HYPERS._replace(mismatch_weight=0.0))[0], expected, rtol=1e-5)
@@ -79,17 +90,21 @@ def test_the_penalty_is_half_the_squared_slope_at_real_images():
     pair, params = made()
     slope = jax.jit(jax.grad(lambda image: pair.critic.apply(params[DISCRIMINATOR], image, BATCH.caption).sum()))(REAL)
     difference = paid(DISCRIMINATOR, HYPERS._replace(penalty=50.0))[0] - paid(DISCRIMINATOR, HYPERS)[0]
-    np.testing.assert_allclose(difference, 25 * jnp.square(slope).sum((1, 2, 3)).mean(), rtol=1e-3)
+    np.testing.assert_allclose(difference, 25 * np.square(slope).sum((1, 2, 3)).mean(), rtol=1e-3)
 
 
 def test_the_generator_pays_for_what_is_not_believed():
     pair, params = made()
     total, (said, divergence) = paid(GENERATOR, HYPERS)
-    _, latent_key = jax.random.split(jax.random.key(2))
-    latent = jax.random.normal(latent_key, (3, 2))
-    condition = pair.painter.apply(params[GENERATOR], jax.random.key(0), BATCH.caption, method="read")[0]
-    images = pair.painter.apply(params[GENERATOR], latent, condition, method="paint")
-    np.testing.assert_allclose(total, softplus(-judged(pair, params, images, BATCH.caption)).mean(), rtol=1e-5)
+
+    @jax.jit
+    def painted(params):
+        latent = jax.random.normal(jax.random.split(jax.random.key(2))[1], (3, 2))
+        condition = pair.painter.apply(params[GENERATOR], jax.random.key(0), BATCH.caption, method="read")[0]
+        return pair.painter.apply(params[GENERATOR], latent, condition, method="paint")
+
+    logit = judged(pair, params, painted(params), BATCH.caption)
+    np.testing.assert_allclose(total, softplus(-logit).mean(), rtol=1e-5)
     assert float(said) == float(total) and float(divergence) == 0
 
 
@@ -98,10 +113,16 @@ def test_projection_adds_a_product_of_image_and_caption():
     without, _ = made(projection=False)
     inner = params[DISCRIMINATOR]["params"]
     less = {"params": {name: leaf for name, leaf in inner.items() if name != "projector"}}
-    seen = pair.critic.apply(params[DISCRIMINATOR], REAL, method="look")
-    condition = pair.critic.apply(params[DISCRIMINATOR], BATCH.caption, method="read")
+
+    @jax.jit
+    def read(params):
+        return [
+            pair.critic.apply(params, each, method=method) for each, method in ((REAL, "look"), (BATCH.caption, "read"))
+        ]
+
+    seen, condition = map(np.asarray, read(params[DISCRIMINATOR]))
     product = (seen @ inner["projector"]["kernel"] + inner["projector"]["bias"]) * condition
-    added = judged(pair, params, REAL, BATCH.caption) - without.critic.apply(less, REAL, BATCH.caption)
+    added = judged(pair, params, REAL, BATCH.caption) - judged(without, {DISCRIMINATOR: less}, REAL, BATCH.caption)
     np.testing.assert_allclose(added, product.mean(-1), rtol=1e-4, atol=1e-6)
 
 
@@ -109,15 +130,19 @@ def test_captions_are_heard_from_the_start():
     config = text_gan.Config()
     pair = text_gan.assemble(Spec(Box((12,), 0, 999, "int32"), Box((32, 32, 3), 0, 255, "uint8")), config)
     params = jax.jit(functools.partial(text_gan.init, pair=pair))(jax.random.key(0), HYPERS)
-    captions = jax.random.randint(jax.random.key(1), (2, 16, 4), 1, 1000)
-    latents = jax.random.normal(jax.random.key(2), (2, 16, config.latent_size))
-    read = functools.partial(pair.painter.apply, params[GENERATOR], jax.random.key(0), method="read")
-    paint = functools.partial(pair.painter.apply, params[GENERATOR], method="paint")
-    one, other = (read(each)[0] for each in captions)
-    image = paint(latents[0], one)
-    by_caption, by_latent = (
-        jnp.square(image - each).mean() for each in (paint(latents[0], other), paint(latents[1], one))
+    generator = np.random.default_rng(1)
+    captions = generator.integers(1, 1000, (2, 16, 4))
+    latents = generator.standard_normal((2, 16, config.latent_size), np.float32)
+
+    @jax.jit
+    def paint(latent, caption):
+        condition = pair.painter.apply(params[GENERATOR], jax.random.key(0), caption, method="read")[0]
+        return pair.painter.apply(params[GENERATOR], latent, condition, method="paint")
+
+    image, other_caption, other_latent = (
+        np.asarray(paint(latents[latent], captions[caption])) for latent, caption in ((0, 0), (0, 1), (1, 0))
     )
+    by_caption, by_latent = (np.square(image - each).mean() for each in (other_caption, other_latent))
     assert by_caption > 0.2 * by_latent
 
 
@@ -125,26 +150,34 @@ def test_interpolation_adds_images_between_captions():
     pair, params = made(interpolation=True)
     at = {weight: float(paid(GENERATOR, HYPERS._replace(interpolation_weight=weight), interpolation=True)[0])
           for weight in (0.0, 1.0)}  # fmt: skip
-    _, latent_key = jax.random.split(jax.random.key(2))
-    latent = jax.random.normal(latent_key, (6, 2))[3:]
-    asked = pair.painter.apply(params[GENERATOR], jax.random.key(0), BATCH.caption, method="read")[0]
-    read = pair.critic.apply(params[DISCRIMINATOR], BATCH.caption, method="read")
-    between, judged_as = ((each + each[jnp.array([1, 2, 0])]) / 2 for each in (asked, read))
-    images = pair.painter.apply(params[GENERATOR], latent, between, method="paint")
-    seen = pair.critic.apply(params[DISCRIMINATOR], images, method="look")
-    logits = pair.critic.apply(params[DISCRIMINATOR], seen, judged_as, method="judge")
-    np.testing.assert_allclose(at[1.0] - at[0.0], softplus(-logits).mean(), rtol=1e-4)
+    paint, judge = (
+        functools.partial(module.apply, params[name])
+        for module, name in ((pair.painter, GENERATOR), (pair.critic, DISCRIMINATOR))
+    )
+
+    @jax.jit
+    def believed():
+        latent = jax.random.normal(jax.random.split(jax.random.key(2))[1], (6, 2))[3:]
+        asked = paint(jax.random.key(0), BATCH.caption, method="read")[0]
+        read = judge(BATCH.caption, method="read")
+        between, judged_as = ((each + each[jnp.array([1, 2, 0])]) / 2 for each in (asked, read))
+        seen = judge(paint(latent, between, method="paint"), method="look")
+        return judge(seen, judged_as, method="judge")
+
+    np.testing.assert_allclose(at[1.0] - at[0.0], softplus(-believed()).mean(), rtol=1e-4)
 
 
 def test_augmentation_draws_conditions_and_pays_their_divergence():
     pair, params = made(augmentation=True)
     keys = jax.random.split(jax.random.key(3), 20_000)
     read = jax.jit(jax.vmap(lambda key: pair.painter.apply(params[GENERATOR], key, BATCH.caption, method="read")))
-    conditions, divergence = read(keys)
+    conditions, divergence = map(np.asarray, read(keys))
     mean, std = conditions.mean(0), conditions.std(0)
-    expected = 0.5 * (mean**2 + std**2 - 1 - 2 * jnp.log(std)).sum(-1)
+    expected = 0.5 * (mean**2 + std**2 - 1 - 2 * np.log(std)).sum(-1)
     np.testing.assert_allclose(divergence[0], expected, rtol=0.05, atol=0.02)
-    at = {weight: paid(GENERATOR, HYPERS._replace(augmentation_weight=weight), augmentation=True) for weight in (0, 2)}
+    at = {
+        weight: paid(GENERATOR, HYPERS._replace(augmentation_weight=weight), augmentation=True) for weight in (0.0, 2.0)
+    }
     np.testing.assert_allclose(at[2][0] - at[0][0], 2 * divergence[0].mean(), rtol=1e-4)
     np.testing.assert_allclose(at[2][1][1], divergence[0].mean(), rtol=1e-5)
 

@@ -31,14 +31,9 @@ LOG_2_PI = math.log(2 * math.pi)
 
 def away_from_the_start(config):
     """A network and parameters, a little away from where they start."""
-    network = vae.VAE(config, SHAPE)
-
-    @jax.jit
-    def make(key):
-        params = vae.init(key, HYPERS, network=network)[vae.PLAYER]
-        return jax.tree.map(lambda leaf: leaf + 0.1 * jax.random.normal(jax.random.key(2), leaf.shape), params)
-
-    return network, make(jax.random.key(1))
+    network, generator = vae.VAE(config, SHAPE), np.random.default_rng(2)
+    params = jax.jit(functools.partial(vae.init, network=network))(jax.random.key(1), HYPERS)[vae.PLAYER]
+    return network, jax.tree.map(lambda leaf: leaf + 0.1 * generator.standard_normal(leaf.shape, np.float32), params)
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +140,7 @@ def test_gradients_of_the_loss_are_linear_in_beta(dense):
 
 
 def test_one_sample_weighs_as_much_as_it_costs():
-    cost = jax.random.normal(jax.random.key(0), (1, 50)) * 100
+    cost = np.random.default_rng(0).standard_normal((1, 50), np.float32) * 100
     np.testing.assert_array_equal(vae.importance_weighted(cost), cost[0])
     by_hand = -math.log((math.exp(-1.0) + math.exp(-2.0) + math.exp(-4.0)) / 3)
     np.testing.assert_allclose(vae.importance_weighted(jnp.array([[1.0], [2.0], [4.0]])), [by_hand], rtol=1e-6)
@@ -275,7 +270,8 @@ def test_another_posterior_costs_more(linear):
         return [vae.score(jax.random.key(8), game, images, HYPERS, network=network) for network in networks]
 
     two, fifty = bounds(wider)
-    image = np.asarray(vae.prepare(jax.random.split(jax.random.key(8))[0], images, "gaussian"), np.float64)
+    prepare = jax.jit(vae.prepare, static_argnums=2)
+    image = np.asarray(prepare(jax.random.split(jax.random.key(8))[0], images, "gaussian"), np.float64)
     bias = np.asarray(params["params"]["decoder"]["Dense_0"]["bias"])
     exact = nats(covariance, image.reshape(-1, 4) - bias).mean() + 4 * math.log(256)
     assert exact < fifty < two
@@ -293,7 +289,7 @@ def test_a_linear_model_learns_what_probabilistic_pca_knows():
 
     @jax.jit
     def trained(key):
-        state = train.window(run)(key, jnp.int32(0), jnp.int32(2500), run.init(key, hypers), hypers)[0].algorithm
+        state = train.scan(run, 2500)(key, jnp.int32(0), run.init(key, hypers), hypers)[0].algorithm
         return vae.build_score(spec, config)(key, state, jnp.tile(images, (40, 1, 1, 1)), hypers)
 
     pixels = np.asarray(images, np.float64).reshape(-1, 4)
@@ -360,7 +356,7 @@ def test_two_images_cost_little_more_than_a_bit():
     @jax.jit
     @jax.vmap
     def trained(key):
-        state = train.window(run)(key, jnp.int32(0), jnp.int32(600), run.init(key, hypers), hypers)[0].algorithm
+        state = train.scan(run, 600)(key, jnp.int32(0), run.init(key, hypers), hypers)[0].algorithm
         return vae.build_score(spec, config)(key, state, jnp.tile(pair, (200, 1, 1, 1)), hypers)
 
     score = trained(jax.random.split(jax.random.key(0), 3))

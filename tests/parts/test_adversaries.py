@@ -121,13 +121,11 @@ def test_a_flat_critic_has_a_penalty_with_a_gradient():
 
 @pytest.mark.parametrize("shape", [(2, 2), (5, 3), (3, 5), (20, 30)])
 def test_spectral_norm_is_the_largest_singular_value(shape):
-    left, right = (
-        np.linalg.qr(np.asarray(jax.random.normal(key, (size, size))))[0]
-        for key, size in zip(jax.random.split(jax.random.key(0)), shape, strict=True)
-    )
+    generator = np.random.default_rng(0)
+    left, right = (np.linalg.qr(generator.standard_normal((size, size)))[0] for size in shape)
     values = np.zeros(shape)
     np.fill_diagonal(values, np.linspace(3, 0.5, min(shape)))
-    matrix = jnp.asarray(left @ values @ right, jnp.float32)
+    matrix = np.float32(left @ values @ right)
 
     @jax.jit
     def norms(matrix):
@@ -183,8 +181,7 @@ def test_pixels_go_to_numbers_and_back():
 
 def test_doubling_equals_a_transposed_convolution():
     inputs = jax.random.normal(jax.random.key(0), (2, 3, 5, 4))
-    params = adversaries.Doubling(6).init(jax.random.key(1), inputs)
-    ours = adversaries.Doubling(6).apply(params, inputs)
+    ours, params = jax.jit(adversaries.Doubling(6).init_with_output)(jax.random.key(1), inputs)
     kernel = params["params"]["Conv_0"]["Dense_0"]["kernel"]
     # Rows of the kernel are places of the 2×2 window × channels, its columns pixels of the 2×2 block × features.
     window = np.asarray(kernel).reshape(2, 2, 4, 2, 2, 6)
@@ -236,11 +233,13 @@ def test_networks_read_and_write_examples_one_by_one(network, shape):
 
 def test_features_are_what_the_head_reads():
     discriminator = adversaries.Discriminator("mlp", (4, 6))
-    examples = jax.random.normal(jax.random.key(0), (3, 2))
-    params = discriminator.init(jax.random.key(1), examples)
-    features = discriminator.apply(params, examples, method="features")
-    head = params["params"]["head"]
-    np.testing.assert_allclose(
-        discriminator.apply(params, examples), (features @ head["kernel"] + head["bias"])[:, 0], rtol=1e-5
-    )
+    examples = np.random.default_rng(0).standard_normal((3, 2), np.float32)
+
+    @jax.jit
+    def both(key):
+        logits, params = discriminator.init_with_output(key, examples)
+        return logits, discriminator.apply(params, examples, method="features"), params["params"]["head"]
+
+    logits, features, head = jax.device_get(both(jax.random.key(1)))
+    np.testing.assert_allclose(logits, (features @ head["kernel"] + head["bias"])[:, 0], rtol=1e-5)
     assert isinstance(discriminator, nn.Module)

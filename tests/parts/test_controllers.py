@@ -12,7 +12,7 @@ from rlgen.parts import controllers, normalise
 
 CARTPOLE = Spec(Box((4,)), Discrete(2))
 CANDIDATES = 4
-VECTORS = jax.random.normal(jax.random.key(2), (CANDIDATES, 8))
+VECTORS = np.random.default_rng(0).standard_normal((CANDIDATES, 8), np.float32)
 
 
 def made(spec, **config):
@@ -22,13 +22,14 @@ def made(spec, **config):
 
 def test_a_place_is_played_by_its_candidate_wherever_it_is():
     policy = controllers.together(VECTORS, (), controller=made(CARTPOLE))
-    kernels = np.asarray(VECTORS).reshape(CANDIDATES, 4, 2)
+    kernels = VECTORS.reshape(CANDIDATES, 4, 2)
+    remember, act = jax.jit(policy.memory, static_argnums=0), jax.jit(policy.apply)
     for shape in ((), (3,), (2, 3), (CANDIDATES + 1,)):
         turns = np.arange(int(np.prod(shape))).reshape(shape) % CANDIDATES
-        memory = policy.memory(shape)
+        memory = remember(shape)
         np.testing.assert_array_equal(jax.tree.leaves(memory)[0], kernels[turns])
-        obs = jax.random.normal(jax.random.key(2), (*shape, 4))
-        action, extras, after = policy.apply(jax.random.key(0), obs, memory)
+        obs = np.random.default_rng(2).standard_normal((*shape, 4), np.float32)
+        action, extras, after = act(jax.random.key(0), obs, memory)
         np.testing.assert_array_equal(action, np.argmax(np.einsum("...i,...ij", obs, kernels[turns]), -1))
         assert (action.shape, extras) == (shape, {})
         jax.tree.map(np.testing.assert_array_equal, after, memory)
@@ -46,21 +47,22 @@ def test_a_place_is_played_by_its_candidate_wherever_it_is():
 )  # fmt: skip
 def test_a_linear_controller_acts_by_its_outputs(action, check):
     controller = made(Spec(Box((3,)), action))
-    vector = controllers.initial_params(jax.random.key(0), controller)
+    vector = np.asarray(jax.jit(lambda key: controllers.initial_params(key, controller))(jax.random.key(0)))
     assert not vector.any()
     outputs = {Discrete: 3, Box: 2, MultiDiscrete: 5}[type(action)]
     assert vector.shape == (3 * outputs,)
-    vector = jax.random.normal(jax.random.key(1), vector.shape)
-    obs = jax.random.normal(jax.random.key(2), (64, 3))
+    generator = np.random.default_rng(1)
+    vector, obs = (generator.standard_normal(shape, np.float32) for shape in (vector.shape, (64, 3)))
     policy = controllers.single(vector, (), controller=controller)
-    got, _, memory = policy.apply(jax.random.key(0), obs, policy.memory((64,)))
+    got, _, memory = jax.jit(policy.apply)(jax.random.key(0), obs, policy.memory((64,)))
     assert memory == ()
     check(np.asarray(got), np.asarray(obs @ vector.reshape(3, -1)))
 
 
 def test_hidden_layers_start_at_random_and_the_last_at_zero():
     controller = made(CARTPOLE, hidden_sizes=(5,))
-    vectors = jnp.stack([controllers.initial_params(jax.random.key(seed), controller) for seed in (0, 1)])
+    start = jax.jit(jax.vmap(lambda key: controllers.initial_params(key, controller)))
+    vectors = np.asarray(start(jax.random.split(jax.random.key(0))))
     assert vectors.shape == (2, 5 * 4 + 5 + 2 * 5 + 2)
     assert not np.asarray(controllers.unravel(vectors, controller)["params"]["Dense_0"]["kernel"]).any()
     assert np.abs(vectors[0] - vectors[1]).max() > 0.1

@@ -1,5 +1,6 @@
 """Experience that is kept: weights by hand, what waits for the warm-up, and when a target moves."""
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -21,16 +22,17 @@ class Seen(NamedTuple):
 
 
 def test_importance_weights_by_hand():
-    tree = priorities.init(6, kind="proportional")
-    tree = priorities.SumTree((jnp.array([*range(1, 7), 0.0, 0.0]),), tree.largest)
-    index, weight = experience.drawn(jax.random.key(0), jnp.int32(5), tree, jnp.int32(6), HYPERS, config=CONFIG)
+    tree = priorities.SumTree((np.float32([*range(1, 7), 0, 0]),), np.float32(1))
+    drawn = jax.jit(functools.partial(experience.drawn, config=CONFIG))
+    index, weight = jax.device_get(drawn(jax.random.key(0), 5, tree, 6, HYPERS))
     np.testing.assert_allclose(weight, ((index.min() + 1) / (index + 1)) ** (0.6 + 0.4 * 5 / 10), rtol=1e-5)
 
 
 def test_all_that_is_filled_is_drawn_alike_without_priorities():
     config = dqn.Config(batch_size=4000)
     assert experience.ranks(16, config=config) == ()
-    index, weight = experience.drawn(jax.random.key(0), jnp.int32(5), (), jnp.int32(5), HYPERS, config=config)
+    drawn = jax.jit(functools.partial(experience.drawn, config=config))
+    index, weight = drawn(jax.random.key(0), 5, (), 5, HYPERS)
     np.testing.assert_allclose(np.bincount(index) / 4000, np.full(5, 0.2), atol=0.03)
     np.testing.assert_array_equal(weight, np.ones(4000))
     assert experience.renew((), index, weight, HYPERS, config=config) == ()

@@ -39,26 +39,31 @@ def made(**config):
     config = Config(**config)
     network = q_networks.QNetwork(SPEC, config)
     fractions = jnp.zeros((1, 8)) if config.head == "implicit" else None
-    params = jax.jit(network.init)(jax.random.key(0), jnp.zeros((1, 3)), None, fractions)
-    return network, params, jax.random.normal(jax.random.key(1), (2, 5, 3))
+    shapes = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, 3)), None, fractions)
+    # Parameters from NumPy, where none has to be compiled.
+    generator = np.random.default_rng(0)
+    params = jax.tree.map(lambda leaf: 0.5 * generator.standard_normal(leaf.shape, np.float32), shapes)
+    return network, params, generator.standard_normal((2, 5, 3), np.float32)
 
 
 @pytest.mark.parametrize("head", distributional.KINDS)
 @pytest.mark.parametrize("switches", [{}, {"dueling": True}, {"noisy": True, "dueling": True}])
 def test_every_head_predicts_and_has_values(head, switches):
     network, params, obs = made(head=head, **switches)
-    predicted, fractions = jax.jit(functools.partial(q_networks.predict, network=network))(
-        jax.random.key(2), params, obs
-    )
+
+    @jax.jit
+    def seen(params):
+        see = functools.partial(q_networks.q_values, None, params, hypers=Hypers(), network=network)
+        return q_networks.predict(jax.random.key(2), params, obs, network=network), see(obs), see(obs[1, 2])
+
+    (predicted, fractions), values, alone = jax.device_get(seen(params))
     size = {"expected": 1, "implicit": 8}.get(head, 7)
     assert predicted.shape == (2, 5, 4, size)
     assert (fractions is not None) == (head == "implicit")
-    see = jax.jit(lambda obs: q_networks.q_values(None, params, obs, Hypers(), network=network))
-    values = see(obs)
     assert values.shape == (2, 5, 4)
     if head == "categorical":
         assert ((values > -1) & (values < 2)).all()
-    np.testing.assert_allclose(see(obs[1, 2]), values[1, 2], rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(alone, values[1, 2], rtol=1e-4, atol=1e-6)
 
 
 def test_two_streams_make_a_value_and_advantages_of_mean_zero():
@@ -66,35 +71,37 @@ def test_two_streams_make_a_value_and_advantages_of_mean_zero():
     tree = params["params"]
 
     def stream(name, features):
-        hidden = jax.nn.relu(features @ tree[name]["Dense_0"]["kernel"] + tree[name]["Dense_0"]["bias"])
+        hidden = np.maximum(features @ tree[name]["Dense_0"]["kernel"] + tree[name]["Dense_0"]["bias"], 0)
         return hidden @ tree[name]["Dense_1"]["kernel"] + tree[name]["Dense_1"]["bias"]
 
     torso = tree["MLP_0"]["Dense_0"]
-    features = jax.nn.relu(obs @ torso["kernel"] + torso["bias"])
+    features = np.maximum(obs @ torso["kernel"] + torso["bias"], 0)
     advantage = stream("advantage", features)
     expected = stream("value", features) + advantage - advantage.mean(-1, keepdims=True)
-    np.testing.assert_allclose(networks.apply(network, params, obs)[..., 0], expected, rtol=1e-5, atol=1e-6)
+    found = jax.jit(functools.partial(networks.apply, network))(params, obs)
+    np.testing.assert_allclose(found[..., 0], expected, rtol=1e-5, atol=1e-6)
 
 
 def test_noise_of_a_layer_has_its_mean_and_variance_and_is_factorised():
     layer = q_networks.NoisyDense(3, scale=0.5)
-    inputs = jnp.array([1.0, -2.0])
-    params = layer.init(jax.random.key(0), inputs, None)
+    inputs = np.float32([1.0, -2.0])
+    apply = jax.jit(layer.apply)
+    params = jax.device_get(jax.jit(layer.init)(jax.random.key(0), inputs, None))
     tree = params["params"]
     np.testing.assert_allclose(tree["noise_kernel"], 0.5 / np.sqrt(2))
     assert (np.abs(tree["kernel"]) <= 1 / np.sqrt(2)).all()
     assert np.unique(np.sign(tree["kernel"])).tolist() == [-1, 1]
-    mean = layer.apply(params, inputs, None)
+    mean = np.asarray(apply(params, inputs, None))
     np.testing.assert_allclose(mean, inputs @ tree["kernel"] + tree["bias"], rtol=1e-6)
     keys = jax.random.split(jax.random.key(1), 20_000)
-    noise = jax.vmap(lambda key: layer.apply(params, inputs, key))(keys) - mean
+    noise = np.asarray(jax.jit(jax.vmap(lambda key: layer.apply(params, inputs, key)))(keys)) - mean
     np.testing.assert_allclose(noise.mean(0), 0.0, atol=0.05)
     # A number of the noise is √|x| in size for a normal x, and E|x| = √(2/π); a weight's is the product of two.
     size = np.sqrt(2 / np.pi)
     expected = 0.125 * (size**2 * (1 + 4) + size)
     np.testing.assert_allclose(noise.var(0), expected, rtol=0.08)
     # One draw serves all rows, in the same way.
-    both = layer.apply(params, jnp.stack([inputs, inputs]), keys[0])
+    both = apply(params, np.stack([inputs, inputs]), keys[0])
     np.testing.assert_array_equal(both[0], both[1])
 
 
@@ -112,15 +119,11 @@ def test_environments_that_act_have_noise_of_their_own_and_none_when_they_do_not
 
 def test_an_implicit_head_reads_its_fractions_in_order():
     network, params, obs = made(head="implicit")
-    fractions = jax.random.uniform(jax.random.key(3), (2, 5, 8))
-    predicted = networks.apply(network, params, obs, None, fractions)
-    turned = networks.apply(network, params, obs, None, fractions[..., ::-1])
+    fractions = np.random.default_rng(3).random((2, 5, 8), np.float32)
+    see = jax.jit(functools.partial(networks.apply, network))
+    predicted, turned = (np.asarray(see(params, obs, None, each)) for each in (fractions, fractions[..., ::-1]))
     np.testing.assert_allclose(predicted, turned[..., ::-1], rtol=1e-4, atol=1e-6)
     assert np.abs(predicted - turned).max() > 1e-3
-    acting = distributional.midpoints(8) * jnp.ones((2, 5, 8))
-    np.testing.assert_allclose(
-        q_networks.q_values(None, params, obs, Hypers(), network=network),
-        networks.apply(network, params, obs, None, acting).mean(-1),
-        rtol=1e-4,
-        atol=1e-6,
-    )
+    acting = np.broadcast_to(distributional.midpoints(8), (2, 5, 8))
+    values = jax.jit(functools.partial(q_networks.q_values, None, hypers=Hypers(), network=network))(params, obs)
+    np.testing.assert_allclose(values, np.mean(see(params, obs, None, acting), axis=-1), rtol=1e-4, atol=1e-6)

@@ -21,24 +21,24 @@ close = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6)
 
 def begun(action):
     actor = soft.StochasticActor(Spec(Box((3,)), action), CONFIG)
-    return actor, actor.init(jax.random.key(0), OBS)
+    params = jax.jit(actor.init)(jax.random.key(0), OBS)
+    return actor, params, jax.jit(functools.partial(soft.choices, actor=actor))(KEY, params, OBS)
 
 
 def test_all_discrete_actions_are_weighed_by_their_probabilities():
-    actor, params = begun(Discrete(4))
-    chosen = soft.choices(KEY, params, OBS, actor=actor)
-    probability = np.asarray(jax.nn.softmax(actor.apply(params, OBS).logits))
+    actor, params, chosen = begun(Discrete(4))
+    probability = np.asarray(jax.jit(lambda params: jax.nn.softmax(actor.apply(params, OBS).logits))(params))
     assert chosen.action is None
     close(chosen.probability, probability)
     close(soft.entropy(chosen), -(probability * np.log(probability)).sum(-1))
 
 
 def test_one_continuous_action_stands_for_all():
-    actor, params = begun(BOX)
-    chosen = soft.choices(KEY, params, OBS, actor=actor)
+    actor, params, chosen = begun(BOX)
     assert chosen.action.shape == (5, 2) and np.all(np.abs(chosen.action) < 1)
     np.testing.assert_array_equal(chosen.probability, np.ones((5, 1)))
-    close(soft.entropy(chosen), -actor.apply(params, OBS).log_prob(chosen.action), rtol=1e-3)
+    log_prob = jax.jit(lambda params, action: actor.apply(params, OBS).log_prob(action))(params, chosen.action)
+    close(soft.entropy(chosen), -log_prob, rtol=1e-3)
 
 
 def test_a_squashed_policy_has_the_density_of_a_change_of_variables():
@@ -53,7 +53,8 @@ def test_a_squashed_policy_has_the_density_of_a_change_of_variables():
 @pytest.mark.parametrize(("log_std", "bound"), [(9.0, 2.0), (-50.0, -20.0)])
 def test_deviations_are_bounded(log_std, bound):
     mean, action = jnp.zeros((1, 2)), jnp.array([[0.5, 0.1]])
-    far, at = (soft.squashed(mean, jnp.full((1, 2), value)).log_prob(action) for value in (log_std, bound))
+    log_prob = jax.jit(lambda log_std: soft.squashed(mean, log_std).log_prob(action))
+    far, at = (log_prob(np.full((1, 2), value, np.float32)) for value in (log_std, bound))
     np.testing.assert_array_equal(far, at)
 
 
@@ -74,10 +75,14 @@ def test_temperatures_are_learned_or_fixed_and_targets_are_shares():
 
 
 def test_actions_are_at_random_then_drawn_and_when_evaluated_the_likeliest():
-    mean, log_std = jnp.tile(jnp.array([0.5, -0.5]), (4000, 1)), jnp.full((4000, 2), -3.0)
-    act = functools.partial(soft.act, KEY, policy=soft.squashed(mean, log_std), space=BOX, first=3)
-    random, drawn = (np.asarray(act(jnp.int32(step), explore=True)) for step in (2, 3))
+    mean, log_std = np.tile(np.float32([0.5, -0.5]), (4000, 1)), np.full((4000, 2), -3, np.float32)
+
+    @functools.partial(jax.jit, static_argnums=1)
+    def act(step, explore):
+        return soft.act(KEY, step, policy=soft.squashed(mean, log_std), space=BOX, first=3, explore=explore)
+
+    random, drawn = (np.asarray(act(step, True)) for step in (2, 3))
     close(random.std(0), 4 / np.sqrt(12), rtol=0.05)
     close(drawn.mean(0), 2 * np.tanh([0.5, -0.5]), atol=0.02)
     assert 0.02 < drawn.std(0).min() < drawn.std(0).max() < 0.2
-    close(act(jnp.int32(0), explore=False)[0], 2 * np.tanh([0.5, -0.5]))
+    close(act(0, False)[0], 2 * np.tanh([0.5, -0.5]))

@@ -31,16 +31,15 @@ class Start(NamedTuple):
 @functools.cache
 def begun(name="discrete", **config):
     """A learner and a rollout that it drew itself."""
-    network = actor_critic.make(SPECS[name], a2c.Config(**SHAPE, **config))
+    network, generator = actor_critic.make(SPECS[name], a2c.Config(**SHAPE, **config)), np.random.default_rng(1)
 
     @jax.jit
     def make():
         state = a2c.init(jax.random.key(0), HYPERS, network=network)
-        # The first actor is almost uniform; a livelier one has gradients to speak of.
-        noise = jax.tree.map(lambda leaf: 0.3 * jax.random.normal(jax.random.key(1), leaf.shape), state.learner.params)
-        state = state._replace(
-            learner=state.learner._replace(params=jax.tree.map(jnp.add, state.learner.params, noise))
-        )
+        # The first actor is almost uniform; a livelier one has gradients to speak of, and need not be compiled.
+        draw = functools.partial(generator.standard_normal, dtype=np.float32)
+        params = jax.tree.map(lambda leaf: 0.4 * draw(leaf.shape), state.learner.params)
+        state = state._replace(learner=state.learner._replace(params=params))
         obs_key, act_key, flag_key, reward_key = jax.random.split(jax.random.key(2), 4)
         obs = jax.random.normal(obs_key, (9, 2, 3))
         action, extras, _ = actor_critic.act(act_key, obs[:-1], (), state=state, network=network, explore=True)
@@ -50,7 +49,7 @@ def begun(name="discrete", **config):
         return state, batch, actor_critic.estimate(state.learner.params, batch, HYPERS, network=network)
 
     loss, update = (jax.jit(functools.partial(function, network=network)) for function in (a2c.loss, a2c.update))
-    return Start(network, *make(), loss, update)
+    return Start(network, *jax.device_get(make()), loss, update)
 
 
 def close(left, right, **tolerance):
@@ -68,11 +67,17 @@ def test_loss_agrees_with_rlax():
     start = begun()
     examples = start.examples._replace(target=start.examples.target + 0.5)
     total, metrics = start.loss(start.state.learner.params, examples, HYPERS)
-    actor, value = start.network.apply(start.state.learner.params, examples.obs)
-    ones = jnp.ones(16)
-    close(metrics.policy_loss, rlax.policy_gradient_loss(actor.logits, examples.action, examples.advantage, ones))
-    close(metrics.entropy, -rlax.entropy_loss(actor.logits, ones))
-    close(metrics.value_loss, 0.5 * np.square(examples.target - value).mean())
+
+    @jax.jit
+    def theirs(params):
+        actor, value = start.network.apply(params, examples.obs)
+        ones = jnp.ones(16)
+        policy_loss = rlax.policy_gradient_loss(actor.logits, examples.action, examples.advantage, ones)
+        return policy_loss, -rlax.entropy_loss(actor.logits, ones), value
+
+    policy_loss, entropy, value = theirs(start.state.learner.params)
+    close((metrics.policy_loss, metrics.entropy), (policy_loss, entropy))
+    close(metrics.value_loss, 0.5 * np.square(np.subtract(examples.target, value)).mean())
     close(total, metrics.policy_loss + 0.5 * metrics.value_loss - 0.01 * metrics.entropy)
 
 

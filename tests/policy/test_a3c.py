@@ -79,8 +79,7 @@ def learned(algorithm, hypers, num_envs, num_updates, probe, bits):
 
     @jax.vmap
     def states(key):
-        arguments = jnp.int32(0), jnp.int32(num_updates), run.init(key, hypers), hypers
-        return train.window(run)(key, *arguments)[0].algorithm
+        return train.scan(run, num_updates)(key, jnp.int32(0), run.init(key, hypers), hypers)[0].algorithm
 
     # Bits depend on how loops are fused.
     return jax.jit(states, compiler_options={"xla_cpu_use_fusion_emitters": bits})(

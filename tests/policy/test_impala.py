@@ -33,9 +33,10 @@ class Start(NamedTuple):
     update: Any  # `(key, step, state, batch, hypers)`, compiled
 
 
-def lively(key, params, scale=0.3):
-    """The first actor is almost uniform; a livelier one has gradients to speak of."""
-    return jax.tree.map(lambda leaf: leaf + scale * jax.random.normal(key, leaf.shape), params)
+def lively(seed, params, scale=0.4):
+    """The first actor is almost uniform; a livelier one has gradients to speak of, and need not be compiled."""
+    generator = np.random.default_rng(seed)
+    return jax.tree.map(lambda leaf: scale * generator.standard_normal(leaf.shape, np.float32), params)
 
 
 @functools.cache
@@ -46,8 +47,8 @@ def begun(name="discrete", lagging=True, **config):
     @jax.jit
     def make():
         state = impala.init(jax.random.key(0), HYPERS, network=network)
-        params = lively(jax.random.key(1), state.learner.params)
-        actors = lively(jax.random.key(2), params, 0.4) if lagging else params
+        params = lively(1, state.learner.params)
+        actors = jax.tree.map(np.add, params, lively(2, params)) if lagging else params
         state = state._replace(learner=state.learner._replace(params=params), actors=actors)
         obs_key, act_key, flag_key, reward_key = jax.random.split(jax.random.key(8), 4)
         obs = jax.random.normal(obs_key, (9, 2, 3))
@@ -229,7 +230,7 @@ def test_a_core_remembers_what_its_actor_did(probe):
     @jax.jit
     def begin(key):
         state = algorithm.init(key, HYPERS)
-        params = lively(key, state.learner.params)
+        params = lively(0, state.learner.params)
         state = state._replace(learner=state.learner._replace(params=params), actors=params)
         return state, source.init(key, algorithm.policy(jnp.int32(0), state, HYPERS, explore=True))
 

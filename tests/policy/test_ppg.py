@@ -62,8 +62,8 @@ def begun(name="discrete", **config):
     @jax.jit
     def make():
         state = ppg.init(jax.random.key(0), HYPERS, network=network)
-        # The first actor is almost uniform; a livelier one has gradients to speak of.
-        params = noisy(state.learner.params)
+        # The first actor is almost uniform; a livelier one has gradients to speak of, and need not be compiled.
+        params = drawn(state.learner.params, 0.4)
         state = state._replace(learner=state.learner._replace(params=params))
         obs_key, act_key, flag_key, reward_key = jax.random.split(jax.random.key(2), 4)
         obs = jax.random.normal(obs_key, (8, 2, 3))
@@ -75,11 +75,17 @@ def begun(name="discrete", **config):
         log_prob = extras["log_prob"].ravel()
         return state, batch, ppg.Minibatch(found.obs, found.action, log_prob, found.advantage, found.target)
 
-    return Start(network, *make(), jax.jit(functools.partial(ppg.update, network=network)))
+    return Start(network, *jax.device_get(make()), jax.jit(functools.partial(ppg.update, network=network)))
+
+
+def drawn(params, scale):
+    """As many numbers from NumPy."""
+    generator = np.random.default_rng(1)
+    return jax.tree.map(lambda leaf: scale * generator.standard_normal(leaf.shape, np.float32), params)
 
 
 def noisy(params):
-    return jax.tree.map(lambda leaf: leaf + 0.3 * jax.random.normal(jax.random.key(1), leaf.shape), params)
+    return jax.tree.map(np.add, params, drawn(params, 0.3))
 
 
 def close(left, right, **tolerance):
@@ -177,16 +183,19 @@ def test_divergence_of_every_kind_vanishes_where_the_policy_is_still_the_old_one
     action, kind = ACTIONS[name]
     network = actor_critic.make(Spec(Box((3,)), action), ppg.Config(**PLAIN, distribution=kind), ppg.PhasicNetwork)
 
+    init = functools.partial(actor_critic.initial_params, network=network, method="everything")
+    params = drawn(jax.eval_shape(init, jax.random.key(0)), 0.5)
+    other = jax.tree.map(lambda leaf: 1.5 * leaf, params)
+
     @jax.jit
     def both():
-        params = actor_critic.initial_params(jax.random.key(0), network, "everything")
         targets = ppg.Targets(jax.random.normal(jax.random.key(2), (16, 3)), jnp.zeros(16))
 
         def divergence(params, old_params):
             return ppg.joint_loss(params, targets, old_params=old_params, hypers=HYPERS, network=network)[1][1]
 
         found = jax.vmap(jax.value_and_grad(divergence), (0, None))
-        return found(jax.tree.map(lambda *leaves: jnp.stack(leaves), params, noisy(params)), params)
+        return found(jax.tree.map(lambda *leaves: jnp.stack(leaves), params, other), params)
 
     values, grads = both()
     sizes = np.max([np.abs(leaf).reshape(2, -1).max(1) for leaf in jax.tree.leaves(grads)], axis=0)

@@ -53,14 +53,14 @@ class Start(NamedTuple):
 @functools.cache
 def begun(spec, **config):
     """A learner and a rollout that it drew itself."""
-    network = ppo.ActorCritic(spec, ppo.Config(**{**PLAIN, **config}))
+    network, generator = ppo.ActorCritic(spec, ppo.Config(**{**PLAIN, **config})), np.random.default_rng(1)
 
     @jax.jit
     def make():
         state = ppo.init(jax.random.key(0), HYPERS, network=network)
-        # The first actor is almost uniform; a livelier one has gradients to speak of.
-        noise = jax.tree.map(lambda leaf: 0.3 * jax.random.normal(jax.random.key(1), leaf.shape), state.learner.params)
-        params = jax.tree.map(jnp.add, state.learner.params, noise)
+        # The first actor is almost uniform; a livelier one has gradients to speak of, and need not be compiled.
+        draw = functools.partial(generator.standard_normal, dtype=np.float32)
+        params = jax.tree.map(lambda leaf: 0.4 * draw(leaf.shape), state.learner.params)
         state = state._replace(learner=ppo.Learner(params, state.learner.opt_state))
         batch = collected(jax.random.key(2), state, network)
         return state, batch, ppo.estimate(params, batch, HYPERS, network=network)

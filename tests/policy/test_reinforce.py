@@ -12,7 +12,7 @@ import rlax
 
 from rlgen.core import Box, Discrete, Spec, Transition
 from rlgen.envs import adapter, probes, tables
-from rlgen.parts import actor_critic, distributions
+from rlgen.parts import actor_critic
 from rlgen.policy import reinforce
 from rlgen.sources import rollout
 
@@ -42,13 +42,14 @@ class Start(NamedTuple):
 @functools.cache
 def begun(spec, **config):
     """A learner whose actor and critic are lively."""
-    network = actor_critic.make(spec, reinforce.Config(**{**PLAIN, **config}))
+    network, generator = actor_critic.make(spec, reinforce.Config(**{**PLAIN, **config})), np.random.default_rng(1)
 
     @jax.jit
     def make():
         state = reinforce.init(jax.random.key(0), HYPERS, network=network)
-        noise = jax.tree.map(lambda leaf: 0.5 * jax.random.normal(jax.random.key(1), leaf.shape), state.learner.params)
-        params = jax.tree.map(jnp.add, state.learner.params, noise)
+        # From NumPy, where none has to be compiled.
+        draw = functools.partial(generator.standard_normal, dtype=np.float32)
+        params = jax.tree.map(lambda leaf: 0.6 * draw(leaf.shape), state.learner.params)
         return state._replace(learner=state.learner._replace(params=params))
 
     loss = functools.partial(reinforce.loss, network=network)
@@ -157,13 +158,16 @@ def test_a_baseline_keeps_the_mean_and_lowers_the_variance():
 @functools.cache
 def collected(spec, length=12):
     """A made-up rollout `[length, 2]` with ends of both kinds, one of them at a cut."""
-    obs_key, action_key, reward_key = jax.random.split(jax.random.key(2), 3)
-    obs = jax.random.normal(obs_key, (length + 1, 2, 3))
-    dist = distributions.over(spec.action, jnp.zeros((length, 2, 4 if spec is SPECS["discrete"] else 2)), jnp.zeros(2))
+    generator = np.random.default_rng(2)
+    obs = generator.standard_normal((length + 1, 2, 3), np.float32)
+    if spec is SPECS["discrete"]:
+        action = generator.integers(0, 4, (length, 2), np.int32)
+    else:
+        action = generator.standard_normal((length, 2, 2), np.float32)
     terminated, truncated = np.zeros((2, length, 2), bool)
     terminated[[1, 3], [0, 1]] = truncated[[5], [0]] = True
-    reward = 1 + jax.random.normal(reward_key, (length, 2))
-    return Transition(obs[:-1], dist.sample(seed=action_key), reward, obs[1:], terminated, truncated, {})
+    reward = 1 + generator.standard_normal((length, 2), np.float32)
+    return Transition(obs[:-1], action, reward, obs[1:], terminated, truncated, {})
 
 
 @pytest.mark.parametrize(
@@ -244,18 +248,23 @@ def test_loss_agrees_with_rlax():
     start = begun(SPECS["discrete"], baseline="none", discount_states=True)
     params, batch = start.state.learner.params, collected(SPECS["discrete"])
     minibatch, metrics = start.estimate(params, start.state.pending, batch, HYPERS)
-    logits = start.network.apply(params, batch.obs, method="actor").logits
-    arguments = (logits, batch.action, minibatch.episode_return, minibatch.weight)
-    expected = rlax.policy_gradient_loss(*(leaf.reshape(24, *leaf.shape[2:]) for leaf in arguments))
-    close(metrics.policy_loss, expected)
-    close(metrics.entropy, -rlax.entropy_loss(logits.reshape(24, -1), jnp.ones(24)))
+
+    @jax.jit
+    def theirs(params):
+        logits = start.network.apply(params, batch.obs, method="actor").logits
+        arguments = (logits, batch.action, minibatch.episode_return, minibatch.weight)
+        expected = rlax.policy_gradient_loss(*(leaf.reshape(24, *leaf.shape[2:]) for leaf in arguments))
+        return expected, -rlax.entropy_loss(logits.reshape(24, -1), jnp.ones(24))
+
+    close((metrics.policy_loss, metrics.entropy), theirs(params))
     assert float(metrics.value_loss) == 0
 
 
 def test_weights_are_powers_of_the_discount_within_an_episode():
     network = begun(SPECS["discrete"], discount_states=True).network
     done = np.array([[False, True], [True, False], [False, False], [False, False]])
-    after, weights = reinforce.step_weights(jnp.array([0.5, 1.0]), done, HYPERS, network=network)
+    step_weights = jax.jit(functools.partial(reinforce.step_weights, network=network))
+    after, weights = map(np.asarray, step_weights(np.float32([0.5, 1.0]), done, HYPERS))
     np.testing.assert_allclose(weights[:, 0], [0.5, 0.45, 1, 0.9], rtol=1e-6)
     np.testing.assert_allclose(weights[:, 1], [1, 1, 0.9, 0.81], rtol=1e-6)
     np.testing.assert_allclose(after, [0.81, 0.729], rtol=1e-6)
@@ -267,7 +276,8 @@ def test_the_return_of_a_truncated_episode(baseline):
     params, batch = start.state.learner.params, collected(SPECS["discrete"])
     minibatch, _ = start.estimate(params, start.state.pending, batch, HYPERS)
     # Environment 0: the step at 5 is the last of a truncated episode, that at 1 of a terminated one.
-    value = start.network.apply(params, batch.next_obs[5, 0], method="critic") if baseline == "value" else 0.0
+    critic = jax.jit(functools.partial(start.network.apply, method="critic"))
+    value = critic(params, batch.next_obs[5, 0]) if baseline == "value" else 0.0
     close(minibatch.episode_return[5, 0], batch.reward[5, 0] + 0.9 * value)
     close(minibatch.episode_return[1, 0], batch.reward[1, 0])
     close(minibatch.episode_return[4, 0], batch.reward[4, 0] + 0.9 * minibatch.episode_return[5, 0])

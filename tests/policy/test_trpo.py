@@ -52,14 +52,14 @@ class Start(NamedTuple):
 def begun(kind, curvature_subsample=1):
     """A learner and a rollout that it drew itself."""
     config = trpo.Config(**PLAIN, curvature_subsample=curvature_subsample)
-    network = actor_critic.make(SPECS[kind], config)
+    network, generator = actor_critic.make(SPECS[kind], config), np.random.default_rng(1)
 
     @jax.jit
     def make():
         state = trpo.init(jax.random.key(0), HYPERS, network=network)
-        # The first actor is almost uniform; a livelier one has a curvature to speak of.
-        noise = jax.tree.map(lambda leaf: 0.5 * jax.random.normal(jax.random.key(1), leaf.shape), state.learner.params)
-        params = jax.tree.map(jnp.add, state.learner.params, noise)
+        # The first actor is almost uniform; a livelier one has a curvature to speak of, and need not be compiled.
+        draw = functools.partial(generator.standard_normal, dtype=np.float32)
+        params = jax.tree.map(lambda leaf: 0.6 * draw(leaf.shape), state.learner.params)
         state = state._replace(learner=state.learner._replace(params=params))
         batch = collected(jax.random.key(2), state, network)
         return state, batch, actor_critic.estimate(params, batch, HYPERS, network=network)

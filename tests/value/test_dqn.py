@@ -47,22 +47,30 @@ def network_of(**config):
 
 def rollout_of(step):
     """Two environments, one step, different at every update."""
-    obs = jax.random.normal(jax.random.key(step), (1, 2, 1))
-    flags = jnp.zeros((1, 2), bool)
-    return Transition(obs, jnp.array([[0, 1]]), obs[..., 0], obs + 1, flags, flags, {})
+    obs = np.random.default_rng(step).standard_normal((1, 2, 1), np.float32)
+    flags = np.zeros((1, 2), bool)
+    return Transition(obs, np.int32([[0, 1]]), obs[..., 0], obs + 1, flags, flags, {})
+
+
+@functools.cache
+def updating(config):
+    return jax.jit(dqn.build(SPEC, config).update)
 
 
 @pytest.mark.parametrize(("double", "expected"), [(False, SINGLE), (True, DOUBLE)])
 def test_target_by_hand(double, expected):
-    returns, probability = dqn.goal(KEY, ONLINE, TARGET, MINIBATCH, HYPERS, network=network_of(double=double))
+    goal = jax.jit(functools.partial(dqn.goal, network=network_of(double=double)))
+    returns, probability = goal(KEY, ONLINE, TARGET, MINIBATCH, HYPERS)
     np.testing.assert_allclose(returns[:, 0], expected)
     np.testing.assert_array_equal(probability, np.ones((4, 1)))
 
 
 def test_double_with_equal_networks_is_single():
-    params = network_of(hidden_sizes=(8,)).init(KEY, jnp.zeros((1, 1)))
+    params = jax.jit(network_of(hidden_sizes=(8,)).init)(KEY, jnp.zeros((1, 1)))
     both = [
-        dqn.goal(KEY, params, params, MINIBATCH, HYPERS, network=network_of(hidden_sizes=(8,), double=double))[0]
+        jax.jit(functools.partial(dqn.goal, network=network_of(hidden_sizes=(8,), double=double)))(
+            KEY, params, params, MINIBATCH, HYPERS
+        )[0]
         for double in (False, True)
     ]
     np.testing.assert_array_equal(*both)
@@ -76,7 +84,8 @@ def test_loss_and_its_gradient_by_hand(error):
     each = 0.5 * delta**2 if error == "squared" else np.where(size < 1, 0.5 * delta**2, size - 0.5)
     slope = weight * (-delta if error == "squared" else -np.clip(delta, -1, 1))
     loss = functools.partial(dqn.loss, network=network_of(error=error))
-    grads, (metrics, priority) = jax.grad(loss, has_aux=True)(ONLINE, KEY, TARGET, MINIBATCH, weight, HYPERS)
+    slopes = jax.jit(jax.grad(loss, has_aux=True))
+    grads, (metrics, priority) = slopes(ONLINE, KEY, TARGET, MINIBATCH, weight, HYPERS)
     np.testing.assert_allclose(metrics, [(weight * each).mean(), value.mean(), size.mean()], rtol=1e-6)
     np.testing.assert_allclose(priority, size, rtol=1e-6)
     by_action = [[slope[0], 0], [0, slope[1]], [slope[2], 0], [0, slope[3]]]
@@ -91,11 +100,13 @@ def begun(**config):
     config = dqn.Config(**{"hidden_sizes": (6,), "num_atoms": 5, "num_fractions": 5, **config})
     network = QNetwork(Spec(Box((3,)), Discrete(4)), config)
     fractions = jnp.zeros((1, 5)) if config.head == "implicit" else None
-    online, target = (network.init(jax.random.key(seed), jnp.zeros((1, 3)), None, fractions) for seed in (0, 1))
-    keys = jax.random.split(jax.random.key(2), 4)
-    obs, next_obs = jax.random.normal(keys[0], (2, 6, 3))
-    action, reward = jax.random.randint(keys[1], (6,), 0, 4), jax.random.normal(keys[2], (6,))
-    discount = jnp.array([0.9, 0.81, 0.0, 0.9, 0.0, 0.729])
+    shapes, generator = jax.eval_shape(network.init, KEY, jnp.zeros((1, 3)), None, fractions), np.random.default_rng(0)
+    online, target = (
+        jax.tree.map(lambda leaf: 0.5 * generator.standard_normal(leaf.shape, np.float32), shapes) for _ in range(2)
+    )
+    obs, next_obs = generator.standard_normal((2, 6, 3), np.float32)
+    action, reward = generator.integers(0, 4, 6, np.int32), generator.standard_normal(6, np.float32)
+    discount = np.float32([0.9, 0.81, 0.0, 0.9, 0.0, 0.729])
     return network, online, target, Steps(obs, action, reward, discount, next_obs)
 
 
@@ -106,39 +117,51 @@ def test_losses_agree_with_rlax(head, double):
     network, online, target, minibatch = begun(
         head=head, double=double, error="squared" if head == "expected" else "huber"
     )
-    weight = jnp.linspace(0.5, 1.5, 6)
-    value, _ = dqn.loss(online, KEY, target, minibatch, weight, HYPERS, network=network)
-    obs, action, reward, discount, next_obs = minibatch
-    now, then, chooser = (network.apply(p, o) for p, o in ((online, obs), (target, next_obs), (online, next_obs)))
-    chooser = chooser if double else then
+    weight = np.linspace(0.5, 1.5, 6, dtype=np.float32)
+    _, action, reward, discount, _ = minibatch
     atoms = q_networks.atoms(HYPERS, config=network.config)
-    if head == "expected":
-        error = jax.vmap(rlax.double_q_learning)(now[..., 0], action, reward, discount, then[..., 0], chooser[..., 0])
-        each = 0.5 * error**2
-    elif head == "categorical":
-        per_row = jax.vmap(rlax.categorical_double_q_learning, in_axes=(None, 0, 0, 0, 0, None, 0, 0))
-        chosen_by = jax.nn.softmax(chooser) @ atoms
-        each = per_row(atoms, now, action, reward, discount, atoms, then, chosen_by)
-        _, (_, priority) = dqn.loss(online, KEY, target, minibatch, weight, HYPERS, network=network)
-        returns, mass = dqn.goal(KEY, online, target, minibatch, HYPERS, network=network)
-        each -= jax.scipy.special.entr(distributional.project(returns, mass, atoms)).sum(-1)
-        np.testing.assert_allclose(priority, each, rtol=1e-4, atol=1e-6)
-    else:
+
+    def of_rlax(now, then, chooser):
+        if head == "expected":
+            per_row = jax.vmap(rlax.double_q_learning)
+            return 0.5 * per_row(now[..., 0], action, reward, discount, then[..., 0], chooser[..., 0]) ** 2
+        if head == "categorical":
+            per_row = jax.vmap(rlax.categorical_double_q_learning, in_axes=(None, 0, 0, 0, 0, None, 0, 0))
+            chosen_by = jax.nn.softmax(chooser) @ atoms
+            each = per_row(atoms, now, action, reward, discount, atoms, then, chosen_by)
+            returns, mass = dqn.goal(KEY, online, target, minibatch, HYPERS, network=network)
+            return each - jax.scipy.special.entr(distributional.project(returns, mass, atoms)).sum(-1)
         per_row = jax.vmap(rlax.quantile_q_learning, in_axes=(0, None, 0, 0, 0, 0, 0, None))
-        quantiles = (jnp.swapaxes(each, 1, 2) for each in (now, chooser, then))
-        now, chooser, then = quantiles
-        each = per_row(now, distributional.midpoints(5), action, reward, discount, chooser, then, 1.0)
+        now, chooser, then = (jnp.swapaxes(each, 1, 2) for each in (now, chooser, then))
+        return per_row(now, distributional.midpoints(5), action, reward, discount, chooser, then, 1.0)
+
+    @jax.jit
+    def both(online, target):
+        ours = dqn.loss(online, KEY, target, minibatch, weight, HYPERS, network=network)
+        pairs = (online, minibatch.obs), (target, minibatch.next_obs), (online, minibatch.next_obs)
+        now, then, chooser = (network.apply(params, obs) for params, obs in pairs)
+        return ours, of_rlax(now, then, chooser if double else then)
+
+    (value, (_, priority)), each = jax.device_get(both(online, target))
+    if head == "categorical":
+        np.testing.assert_allclose(priority, each, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(value, (weight * each).mean(), rtol=1e-4)
 
 
 def test_an_implicit_distribution_agrees_with_rlax_at_the_fractions_drawn():
     network, online, target, minibatch = begun(head="implicit")
-    value, _ = dqn.loss(online, KEY, target, minibatch, jnp.ones(6), HYPERS, network=network)
-    online_key, goal_key = jax.random.split(KEY)
-    predicted, fractions = q_networks.predict(online_key, online, minibatch.obs, network=network)
-    returns, _ = dqn.goal(goal_key, online, target, minibatch, HYPERS, network=network)
-    taken = predicted[jnp.arange(6), minibatch.action]
-    each = jax.vmap(rlax.quantile_regression_loss, in_axes=(0, 0, 0, None))(taken, fractions, returns, 1.0)
+
+    @jax.jit
+    def both(online, target):
+        value, _ = dqn.loss(online, KEY, target, minibatch, jnp.ones(6), HYPERS, network=network)
+        online_key, goal_key = jax.random.split(KEY)
+        predicted, fractions = q_networks.predict(online_key, online, minibatch.obs, network=network)
+        returns, _ = dqn.goal(goal_key, online, target, minibatch, HYPERS, network=network)
+        taken = predicted[jnp.arange(6), minibatch.action]
+        per_row = jax.vmap(rlax.quantile_regression_loss, in_axes=(0, 0, 0, None))
+        return value, per_row(taken, fractions, returns, 1.0), fractions
+
+    value, each, fractions = both(online, target)
     np.testing.assert_allclose(value, each.mean(), rtol=1e-5)
     assert len(np.unique(fractions)) == fractions.size
 
@@ -160,8 +183,8 @@ def test_target_has_no_gradient(head):
 @pytest.mark.parametrize("tau", [1.0, 0.25])
 def test_target_moves_once_a_period_by_its_share(tau):
     algorithm, hypers = dqn.build(SPEC, SMALL), HYPERS._replace(tau=tau)
-    update = jax.jit(algorithm.update)
-    state = algorithm.init(jax.random.key(0), hypers)
+    update = updating(SMALL)
+    state = jax.jit(algorithm.init)(jax.random.key(0), hypers)
     for step in range(7):
         before = state.learner
         state, _ = update(jax.random.key(step), jnp.int32(step), state, rollout_of(step), hypers)
@@ -176,7 +199,7 @@ def test_target_moves_once_a_period_by_its_share(tau):
 def test_learning_waits_for_the_warm_up():
     algorithm = dqn.build(SPEC, dqn.Config(**{**SMALL.__dict__, "warm_up": 5}))
     update = jax.jit(algorithm.update)
-    state = first = algorithm.init(jax.random.key(0), HYPERS)
+    state = first = jax.jit(algorithm.init)(jax.random.key(0), HYPERS)
     learned = []
     for step in range(4):
         state, metrics = update(jax.random.key(step), jnp.int32(step), state, rollout_of(step), HYPERS)
@@ -190,22 +213,24 @@ def test_learning_waits_for_the_warm_up():
 def test_policy_is_greedy_or_explores_by_its_schedule():
     algorithm = dqn.build(SPEC, SMALL)
     hypers = HYPERS._replace(epsilon_start=1.0, epsilon_end=0.0, exploration_fraction=0.5, horizon=10.0)
-    state = algorithm.init(jax.random.key(0), hypers)
+    state = jax.jit(algorithm.init)(jax.random.key(0), hypers)
     state = state._replace(learner=state.learner._replace(params=ONLINE))
     inputs = jnp.full((4000, 1), 2.0)  # where the online network prefers action 0
-    shares = []
-    for step, explore in ((0, False), (0, True), (3, True), (5, True), (9, True)):
-        policy = algorithm.policy(jnp.int32(step), state, hypers, explore=explore)
-        action, _, _ = policy.apply(jax.random.key(step), inputs, policy.memory((4000,)))
-        shares.append(float(action.mean()))
+
+    @functools.partial(jax.jit, static_argnums=1)
+    def share(step, explore):
+        policy = algorithm.policy(step, state, hypers, explore=explore)
+        return policy.apply(jax.random.key(step), inputs, policy.memory((4000,)))[0].mean()
+
+    shares = [share(*case) for case in ((0, False), (0, True), (3, True), (5, True), (9, True))]
     np.testing.assert_allclose(shares, [0, 0.5, 0.2, 0, 0], atol=0.03)
 
 
 @pytest.mark.parametrize(("step", "learning_rate"), [(0, 1e-2), (5, 6e-3), (10, 2e-3)])
 def test_the_learning_rate_falls_to_its_share(step, learning_rate):
     algorithm = dqn.build(SPEC, SMALL)
-    start, update = algorithm.init(jax.random.key(0), HYPERS), jax.jit(algorithm.update)
-    start = start._replace(replay=jax.tree.map(lambda leaf: jnp.repeat(leaf, 8, axis=0), rollout_of(0)))
+    start, update = jax.jit(algorithm.init)(jax.random.key(0), HYPERS), updating(SMALL)
+    start = start._replace(replay=jax.tree.map(lambda leaf: np.repeat(leaf, 8, axis=0), rollout_of(0)))
     arguments = jax.random.key(1), jnp.int32(step), start, rollout_of(step)
     end, _ = update(*arguments, HYPERS._replace(learning_rate=1e-2, annealed_share=0.2))
     expected, _ = update(*arguments, HYPERS._replace(learning_rate=learning_rate))
@@ -221,10 +246,11 @@ def test_frames_of_eight_bits_teach_what_whole_images_teach():
     for num_frames in (0, 1):
         algorithm = dqn.build(env.spec, dqn.Config(**shape, num_frames=num_frames))
         run = train.make(algorithm, rollout.build(env, num_envs=2, length=1))
-        state = run.init(KEY, HYPERS)
-        assert state.algorithm.replay.obs.dtype == ("uint8" if num_frames else "float32")
-        state, _ = jax.jit(train.window(run))(KEY, jnp.int32(0), jnp.int32(7), state, HYPERS)
-        learned.append((state.algorithm.learner, run.init(KEY, HYPERS).algorithm.learner))
+        start = jax.jit(run.init)(KEY, HYPERS)
+        assert start.algorithm.replay.obs.dtype == ("uint8" if num_frames else "float32")
+        first = jax.device_get(start.algorithm.learner)  # a scan takes its state's buffers for its own
+        state, _ = train.scan(run, 7)(KEY, jnp.int32(0), start, HYPERS)
+        learned.append((state.algorithm.learner, first))
     jax.tree.map(np.testing.assert_array_equal, learned[0][0], learned[1][0])
     assert not np.array_equal(*(jax.tree.leaves(learner.params)[1] for learner in learned[0]))
 
@@ -254,7 +280,7 @@ def learned(probe, **config):
     @jax.jit
     @jax.vmap
     def trained(key):
-        state, _ = train.window(run)(key, jnp.int32(0), jnp.int32(600), run.init(key, hypers), hypers)
+        state, _ = train.scan(run, 600)(key, jnp.int32(0), run.init(key, hypers), hypers)
         params = state.algorithm.learner.params
         return q_networks.q_values(None, params, probe.observations, hypers, network=QNetwork(env.spec, config))
 

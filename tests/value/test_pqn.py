@@ -80,7 +80,7 @@ def test_a_terminal_observation_is_worth_nothing_and_one_at_the_time_limit_all_i
             batch = BATCH._replace(next_obs=obs)
             return pqn.targets(PARAMS, batch, HYPERS, network=network_of())[row, column]
 
-        return jax.grad(total)(BATCH.next_obs)[..., 0]
+        return jax.jit(jax.grad(total))(BATCH.next_obs)[..., 0]
 
     np.testing.assert_array_equal(slopes(1, 0), np.zeros((4, 2)))
     np.testing.assert_array_equal(slopes(2, 1), [[0, 0], [0, 0], [0, 0.5 * 2], [0, 0]])
@@ -219,8 +219,7 @@ def trained(probe, config, num_updates):
     @jax.jit
     @functools.partial(jax.vmap, in_axes=(0, None))
     def learned(key, hypers):
-        window = train.window(run)
-        state, _ = window(key, jnp.int32(0), jnp.int32(num_updates), run.init(key, hypers), hypers)
+        state, _ = train.scan(run, num_updates)(key, jnp.int32(0), run.init(key, hypers), hypers)
         policy = algorithm.policy(jnp.int32(num_updates), state.algorithm, hypers, explore=False)
         action, _, _ = policy.apply(key, probe.observations, ())
         network = network_over(env.spec, config)
