@@ -41,7 +41,7 @@ _PRESET_HYPERS = {
 # random; the Zoo does so for 10 000 steps, as the former on HalfCheetah.
 _ROBOTS_TD3 = {**_TD3, "hidden_sizes": (400, 300), "batch_size": 100, "capacity": 1_000_000}
 _ROBOTS_SAC = {"hidden_sizes": (256, 256), "batch_size": 256, "capacity": 1_000_000, "warm_up": 10_000}
-_RATES = dict.fromkeys(("learning_rate", "critic_learning_rate", "temperature_learning_rate"), 3e-4)
+_RATES: dict[str, float] = dict.fromkeys(("learning_rate", "critic_learning_rate", "temperature_learning_rate"), 3e-4)
 
 
 def _one_run(name: str, score: float) -> Target:
