@@ -138,6 +138,7 @@ def test_some_libraries_have_one_home():
     homes = {
         "gymnax": lambda path: path.parts[0] == "envs",
         "distrax": lambda path: path.as_posix() in ("parts/distributions.py", "parts/bijectors.py"),
+        "mujoco": lambda path: path.as_posix() == "envs/mujoco.py",
         "tensorflow_probability": lambda path: False,
     }
     for library, is_home in homes.items():

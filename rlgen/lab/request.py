@@ -113,7 +113,7 @@ def plan(request: Request) -> Plan:
         The plan.
 
     Raises:
-        UsageError: if there is no such experiment, or a value is impossible.
+        UsageError: if there is no such experiment, a value is impossible, or an extra is missing.
     """
     devices.configure(request.devices)
     try:
@@ -125,7 +125,7 @@ def plan(request: Request) -> Plan:
         experiment = dataclasses.replace(experiment, steps=request.steps)
     try:
         bound = bind(experiment)
-    except ValueError as error:
+    except (ValueError, ModuleNotFoundError) as error:  # the latter names the extra that an environment needs
         raise UsageError(str(error)) from error
     return Plan(request, experiment, bound, axes, sweep.points(bound.hypers, axes))
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from rlgen.actor_critic import crossq, ddpg, dpg, sac
-from rlgen.envs import lander, lqr
+from rlgen.envs import lander, lqr, mujoco
 from rlgen.experiments.experiment import Experiment, Target
 from rlgen.experiments.rows.common import CARTPOLE_LIMIT, SOLVED_LANDING, ZOO, gymnax_task, own
 from rlgen.experiments.tasks import EnvTask
@@ -37,6 +37,16 @@ _PRESET = {
 _PRESET_HYPERS = {
     "learning_rate": 1e-4, "critic_learning_rate": 2e-4, "tau": 1e-3, "noise_start": 1.0, "noise_end": 0.3,
 }  # fmt: skip
+# The papers' sizes, arXiv:1802.09477 and arXiv:1812.05905.  The latter does not say for how long actions are drawn at
+# random; the Zoo does so for 10 000 steps, as the former on HalfCheetah.
+_ROBOTS_TD3 = {**_TD3, "hidden_sizes": (400, 300), "batch_size": 100, "capacity": 1_000_000}
+_ROBOTS_SAC = {"hidden_sizes": (256, 256), "batch_size": 256, "capacity": 1_000_000, "warm_up": 10_000}
+_RATES: dict[str, float] = dict.fromkeys(("learning_rate", "critic_learning_rate", "temperature_learning_rate"), 3e-4)
+
+
+def _one_run(name: str, score: float) -> Target:
+    """What one agent of the Zoo's earned on an earlier version of the task."""
+    return Target(score, f"{ZOO}: {score:g} by one agent after 1M steps of gym's {name}-v3")
 
 
 def _ddpg(
@@ -101,6 +111,17 @@ DETERMINISTIC = (
         for task in ("Reacher", "Swimmer")
         for suffix, config in (("", {}), ("-td3", _TD3))
     ),
+    *(
+        _ddpg(
+            f"{name}-mjx-td3",
+            EnvTask(own(mujoco.Mujoco, name)),
+            {**_ROBOTS_TD3, "warm_up": warm_up},
+            {},
+            1_000_000,
+            target=_one_run(name, score),
+        )
+        for name, warm_up, score in (("HalfCheetah", 10_000, 9655.7), ("Hopper", 1_000, 3606.4))
+    ),
 )
 
 SOFT = (
@@ -159,6 +180,17 @@ SOFT = (
         {"entropy_share": 0.3},
         400_000,
         target=Target(475.0, "reward threshold of the task; " + CARTPOLE_LIMIT),
+    ),
+    *(
+        _sac(
+            f"{name}-mjx",
+            EnvTask(own(mujoco.Mujoco, name)),
+            _ROBOTS_SAC,
+            _RATES,
+            1_000_000,
+            target=_one_run(name, score),
+        )
+        for name, score in (("HalfCheetah", 9535.5), ("Hopper", 2325.5))
     ),
 )
 

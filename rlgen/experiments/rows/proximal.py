@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from rlgen.envs import frames, lander, memory
+from rlgen.envs import frames, lander, memory, mujoco
 from rlgen.experiments.experiment import Experiment, Target
 from rlgen.experiments.rows.common import (
     CARTPOLE_LIMIT,
@@ -116,6 +116,22 @@ CONTROL = (
         500_000,
         target=Target(88.0, f"{ZOO}: 88.3"),
         tiny={**_TINY, "clip_values": False},  # as on Pendulum, so that laws are checked once
+    ),
+    _ppo(
+        "HalfCheetah-mjx",
+        EnvTask(own(mujoco.Mujoco, "HalfCheetah")),
+        # The paper's 2048 steps, 10 epochs and minibatches of 64, from 16 robots instead of one.
+        {
+            "num_envs": 16,
+            "rollout_length": 128,
+            "num_epochs": 10,
+            "num_minibatches": 32,
+            "normalise_observations": True,
+            "normalise_rewards": True,
+            "clip_values": False,
+        },
+        {"learning_rate": 3e-4, "discount": 0.99, "gae_lambda": 0.95, "entropy_coefficient": 0.0},
+        1_000_000,
     ),
 )
 
