@@ -6,11 +6,14 @@ import tyro
 
 from benchmarks import (
     ablation,
+    compiling,
     figures,
     judges,
     lander,
     learners,
     learning,
+    limits,
+    memory,
     overestimation,
     planning,
     replay,
@@ -58,6 +61,37 @@ def _scale(only: str = "*") -> None:
         only: pattern of experiment names.
     """
     scale.run(only)
+
+
+@app.command(name="limits")
+def _limits(only: str = "*") -> None:
+    """Measure how close the rows of the speed table come to what the machine allows.
+
+    Args:
+        only: pattern of row names.
+    """
+    limits.run(only)
+
+
+@app.command(name="memory")
+def _memory(only: str = "*") -> None:
+    """Measure what sweeps hold beside what is counted before they are compiled.
+
+    Args:
+        only: pattern of experiment names.
+    """
+    memory.run(only)
+
+
+@app.command(name="compile")
+def _compile(only: str = "*", repeats: int = 3) -> None:
+    """Measure imports, tracing, and compiling with and without the kept cache.
+
+    Args:
+        only: pattern of experiment names.
+        repeats: of the imports.
+    """
+    compiling.run(only, repeats)
 
 
 @app.command(name="replay")

@@ -11,7 +11,8 @@ _HEAD = """# Benchmarks
 This page is written by `python -m benchmarks tables` from `benchmarks/results/`.
 
 Commands: `python -m benchmarks learning [--only GLOB]`, `python -m benchmarks speed [--checkouts DIR]` after
-`scripts/peers NAME`, `python -m benchmarks replay`, `python -m benchmarks planning`, `python -m benchmarks learners
+`scripts/peers NAME`, `python -m benchmarks limits`, `python -m benchmarks memory`, `python -m benchmarks compile`,
+`python -m benchmarks replay`, `python -m benchmarks planning`, `python -m benchmarks learners
 --python PYTHON`, `python -m benchmarks walks`, `python -m benchmarks scale`, `python -m benchmarks lander`, `python
 -m benchmarks ablation`, `python -m benchmarks variance`, `python -m benchmarks overestimation`, `python -m benchmarks
 tables`.
@@ -102,6 +103,65 @@ def speed() -> str:
     return "\n".join(parts)
 
 
+def limits() -> str:
+    """Rows beside what the machine allows."""
+    rows = [
+        [
+            result["name"],
+            f"{result['steps_per_second']:,.0f}",
+            f"{result['flops_per_step'] / 1e3:,.0f}",
+            f"{result['flops_per_second'] / 1e9:.1f}",
+            f"{result['share_of_peak']:.0%}",
+            f"{result['share_of_products']:.0%}",
+            f"{ceiling:,.0f}" if (ceiling := result["ceiling_steps_per_second"]) else "–",
+        ]
+        for result in _load("limits")
+    ]
+    if not rows:
+        return ""
+    peaks = sorted(result["peak_flops_per_second"] / 1e9 for result in _load("limits"))
+    head = ["work", "steps/s", "kFLOP a step", "GFLOP/s", "of the peak", "in products", "random policy, steps/s"]
+    text = (
+        "Speed once every update learns; what matrix products it computes; their share of the peak of large products"
+        f" ({peaks[len(peaks) // 2]:.0f} GFLOP/s in the median), and of the run's time if each took as long as it does"
+        " alone; and the speed of the environments when actions are drawn at random and nothing is learned."
+    )
+    return f"## Limits\n\n{text}\n\n{_table(head, rows)}"
+
+
+def memory() -> str:
+    """What sweeps hold, counted and measured."""
+    rows = [
+        [
+            f"`{sweep['experiment']}`",
+            str(sweep["seeds"]),
+            f"{sweep['counted_bytes'] / 2**20:.2f}",
+            f"{sweep['state_bytes'] / 2**20:.2f}",
+            f"{sweep['temporary_mb']:.2f}",
+            f"{sweep['peak_rss_mb']:.0f}",
+        ]
+        for result in _load("memory")
+        for sweep in result["sweeps"]
+    ]
+    head = ["experiment", "seeds", "state counted, MiB", "state held, MiB", "an update's own, MiB", "process, MiB"]
+    return "## Memory\n\n" + _table(head, rows) if rows else ""
+
+
+def compilation() -> str:
+    """What a run costs before its first update."""
+    parts = []
+    for result in _load("compile"):
+        imports = ", ".join(f"`{module}` {seconds:.1f} s" for module, seconds in result["imports"].items())
+        rows = [
+            [f"`{name}`", *(f"{row[key]:.1f}" for key in ("lower_seconds", "compile_seconds", "cached_seconds"))]
+            for name, row in result["experiments"].items()
+        ]
+        head = ["experiment", "tracing, s", "compiling, s", "compiled before, s"]
+        text = f"Sweeps of {result['seeds']} seeds. Processor time of a fresh Python that imports {imports}."
+        parts.append(f"## Compiling\n\n{text}\n\n{_table(head, rows)}")
+    return "\n".join(parts)
+
+
 def lander() -> str:
     """What a policy comes to in our LunarLander and in the original."""
     results = _load("lander")
@@ -188,5 +248,5 @@ def pictures() -> str:
 def write() -> Path:
     """Writes the page and says where."""
     path = Path(__file__).parent / "README.md"
-    path.write_text("\n".join([_HEAD, learning(), pictures(), lander(), speed()]))
+    path.write_text("\n".join([_HEAD, learning(), pictures(), lander(), speed(), limits(), memory(), compilation()]))
     return path

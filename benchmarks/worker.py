@@ -4,7 +4,8 @@ Run it as::
 
     JAX_NUM_CPU_DEVICES=2 python -m benchmarks.worker policy/ppo/CartPole-v1 '{"seeds": 16}'
 
-Options: `seeds`, `steps`, `config` and `hypers` (fields to replace).  Lanes are sharded over all devices.
+Options: `seeds`, `steps` or `updates` of each, `config` and `hypers` (fields to replace).  Lanes are sharded over all
+devices.
 """
 
 import dataclasses
@@ -12,11 +13,12 @@ import json
 import resource
 import sys
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from rlgen import sweep
 from rlgen.experiments import catalogue
@@ -26,27 +28,54 @@ from rlgen.lab import lanes
 
 def replaced(row: Experiment, options: dict[str, Any]) -> Experiment:
     """The row with fields of its config, hypers and budget replaced."""
-    return dataclasses.replace(
-        row,
-        config=dataclasses.replace(row.config, **options.get("config", {})),
-        hypers=row.hypers._replace(**options.get("hypers", {})),
-        steps=options.get("steps", row.steps),
-    )
+    config = dataclasses.replace(row.config, **options.get("config", {}))
+    steps = options.get("steps", row.steps)
+    if "updates" in options:
+        steps = options["updates"] * row.task.steps_per_update(config)
+    hypers = row.hypers._replace(**options.get("hypers", {}))
+    return dataclasses.replace(row, config=config, hypers=hypers, steps=steps)
 
 
-def measure(row: Experiment, bound: Bound, seeds: int, devices: int) -> dict[str, Any]:
-    """Compiles a whole run ahead of time, then times it from its first to its last update."""
-    mesh = sweep.mesh(devices)
+class Prepared(NamedTuple):
+    """A sweep before its first update.
+
+    Attributes:
+        advance: of its `Sweep`.
+        data: what its lanes share.
+        keys: `[L]`.
+        hypers: leaves `[L]`.
+        state: leaves `[L, ...]`.
+    """
+
+    advance: jax.stages.Wrapped
+    data: Any
+    keys: Any
+    hypers: Any
+    state: Any
+
+    def arguments(self) -> tuple[Any, ...]:
+        """What `advance` takes for the first update."""
+        return self.data, self.keys, jnp.int32(0), jnp.int32(1), self.state, self.hypers
+
+
+def prepare(row: Experiment, bound: Bound, seeds: int, mesh: Mesh) -> Prepared:
+    """Compiles and runs what makes the first state."""
     data = lanes.load_data(row)
     program = sweep.build(bound.make_run, mesh)
     keys = sweep.place(sweep.keys(0, seeds), mesh)
     hypers = sweep.place(sweep.stack([bound.hypers], seeds), mesh)
-    state = jax.block_until_ready(program.init(data, keys, hypers))
+    return Prepared(program.advance, data, keys, hypers, jax.block_until_ready(program.init(data, keys, hypers)))
+
+
+def measure(row: Experiment, bound: Bound, seeds: int, devices: int) -> dict[str, Any]:
+    """Compiles a whole run ahead of time, then times it from its first to its last update."""
+    prepared = prepare(row, bound, seeds, sweep.mesh(devices))
+    data, keys, hypers, state = prepared.data, prepared.keys, prepared.hypers, prepared.state
     memory_held = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
     stop, tail = bound.num_updates, bound.num_updates - max(bound.num_updates // 50, 1)
 
     start = time.perf_counter()
-    lowered = program.advance.lower(data, keys, jnp.int32(0), jnp.int32(stop), state, hypers)
+    lowered = prepared.advance.lower(*prepared.arguments())
     lower_seconds = time.perf_counter() - start
     start = time.perf_counter()
     compiled = lowered.compile()
@@ -63,7 +92,7 @@ def measure(row: Experiment, bound: Bound, seeds: int, devices: int) -> dict[str
         "compile_seconds": compile_seconds,
         "run_seconds": run_seconds,
         "steps_per_second": seeds * bound.num_updates * bound.steps_per_update / run_seconds,
-        "final_return": float(np.median(returns)),
+        "final_return": float(np.nanmedian(returns)),
         "final_returns": returns.ravel().tolist(),
         "state_bytes": memory_held,
         "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,

@@ -2,7 +2,8 @@
 
 Tests compile much and compute little, so that XLA's expensive passes cost more than they save here, and so does the
 newer of its two ways to write fused loops.  A trace makes millions of small objects and few cycles: at Python's own
-threshold a fifth of the time would go into looking for them.
+threshold a fifth of the time would go into looking for them.  What takes long to compile is kept in the user's cache
+folder, unless `JAX_COMPILATION_CACHE_DIR` names another, so that it is not compiled again the next time.
 """
 
 import gc
@@ -13,9 +14,15 @@ os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_use_fusi
 import jax
 import pytest
 
+from rlgen.lab import devices
+
 gc.set_threshold(200_000, 50, 100)
 jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_disable_most_optimizations", True)
+if jax.config.values["jax_compilation_cache_dir"] is None:
+    kept = devices.cache_folder()
+    jax.config.update("jax_compilation_cache_dir", str(kept.parent / "tests" / kept.name))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -80,7 +80,7 @@ class ActorCritic(nn.Module):
         self.actor_torso = self.critic_torso if self.shared or self.core != "none" else torso()
         if self.core != "none":
             self.cell = networks.CORES[self.core](config.hidden_sizes[-1])
-        self.actor_head = nn.Dense(num_parameters, kernel_init=init(0.01))
+        self.actor_head = networks.head(num_parameters, kernel_init=init(0.01))
         self.critic_head = nn.Dense(1, kernel_init=init(1.0))
         if distributions.has_log_std(self.spec.action, config.distribution):
             self.log_std = self.param("log_std", nn.initializers.zeros, (num_parameters,))

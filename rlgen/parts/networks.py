@@ -11,6 +11,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from rlgen.core import Algorithm, Array, Discrete, Space, Tree
 
@@ -28,6 +29,29 @@ def encode(observation: Array, space: Space) -> Array:
     if isinstance(space, Discrete):
         return jax.nn.one_hot(observation, space.num)
     return observation.astype(jnp.float32)
+
+
+def head(num_outputs: int, **arguments: Any) -> nn.Dense:
+    """A dense layer of few outputs, such as the values of some actions.
+
+    The gradient of its input contracts the outputs, and XLA's CPU backend computes products that contract two or three
+    numbers many times slower than those that contract four: there the product is padded.
+
+    Args:
+        num_outputs: how many.
+        **arguments: of `nn.Dense`.
+
+    Returns:
+        The layer.
+    """
+    return nn.Dense(num_outputs, dot_general=_padded if num_outputs in (2, 3) else None, **arguments)
+
+
+def _padded(inputs: Array, kernel: Array, dimension_numbers: Any, **arguments: Any) -> Array:
+    """The product with a kernel `[D, outputs]`, from one with four outputs."""
+    num_outputs = kernel.shape[1]
+    wide = jnp.pad(kernel, ((0, 0), (0, 4 - num_outputs)))
+    return lax.dot_general(inputs, wide, dimension_numbers, **arguments)[..., :num_outputs]
 
 
 class MLP(nn.Module):

@@ -45,7 +45,7 @@ class ValueNetwork(nn.Module):
         torso = networks.torso(
             config.network, config.hidden_sizes, config.activation, space, layer_norm=self.layer_norm
         )
-        return nn.Dense(self.spec.action.num)(torso(networks.encode(obs, space)))
+        return networks.head(self.spec.action.num)(torso(networks.encode(obs, space)))
 
 
 class NoisyDense(nn.Module):
@@ -109,7 +109,7 @@ class Stream(nn.Module):
     def _dense(self, size: int, kernel_init: nn.initializers.Initializer) -> Callable[[Array, Key | None], Array]:
         if self.config.noisy:
             return NoisyDense(size, self.config.noise_scale)
-        dense = nn.Dense(size, kernel_init=kernel_init)
+        dense = networks.head(size, kernel_init=kernel_init)
         return lambda inputs, key: dense(inputs)
 
 

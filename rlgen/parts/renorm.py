@@ -101,7 +101,7 @@ class Actor(nn.Module):
         """Gives the distribution over actions between −1 and 1 at `[*N, *observation]`."""
         obs = networks.encode(obs, self.spec.observation)
         features = Torso(self.config, self.config.hidden_sizes)(obs, train=train)
-        mean, log_std = jnp.split(nn.Dense(2 * self.spec.action.shape[0])(features), 2, axis=-1)
+        mean, log_std = jnp.split(networks.head(2 * self.spec.action.shape[0])(features), 2, axis=-1)
         return soft.squashed(mean, log_std)
 
 

@@ -54,8 +54,8 @@ class StochasticActor(nn.Module):
         )
         features = torso(networks.encode(obs, self.spec.observation))
         if isinstance(action, Discrete):
-            return distributions.categorical(nn.Dense(action.num)(features))
-        mean, log_std = jnp.split(nn.Dense(2 * action.shape[0])(features), 2, axis=-1)
+            return distributions.categorical(networks.head(action.num)(features))
+        mean, log_std = jnp.split(networks.head(2 * action.shape[0])(features), 2, axis=-1)
         return squashed(mean, log_std)
 
 

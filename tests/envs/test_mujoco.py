@@ -29,6 +29,8 @@ TOLERANCE = 2e-5
 COMMON = ("InvertedDoublePendulum", "HalfCheetah")
 MOST = [pytest.param(name, marks=() if name in COMMON else pytest.mark.learning, id=name) for name in mujoco.ROBOTS]
 
+pytestmark = pytest.mark.xdist_group("mujoco")  # so that each program is compiled by one process alone
+
 
 @pytest.fixture(autouse=True, scope="module")
 def quiet():

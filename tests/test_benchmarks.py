@@ -1,0 +1,50 @@
+"""What the benchmarks count, and the page that is made from the results that are kept."""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from benchmarks import comparisons, products, tables
+from rlgen.experiments import catalogue
+
+LEFT, RIGHT = jnp.ones((3, 4)), jnp.ones((4, 5))
+
+
+def counted(function, *arguments):
+    return products.count(jax.make_jaxpr(function)(*arguments).jaxpr)
+
+
+def test_a_product_is_two_operations_for_each_pair_that_is_multiplied():
+    assert products.flops(counted(jnp.matmul, LEFT, RIGHT)) == 2 * 3 * 4 * 5
+    batched = counted(jax.vmap(jnp.matmul), jnp.ones((7, 3, 4)), jnp.ones((7, 4, 5)))
+    assert products.flops(batched) == 7 * 2 * 3 * 4 * 5
+
+
+def test_scans_repeat_and_the_branch_with_most_work_counts():
+    def many(left, right):
+        return lax.scan(lambda carry, _: (carry, left @ right), 0, length=6)
+
+    assert products.flops(counted(many, LEFT, RIGHT)) == 6 * 2 * 3 * 4 * 5
+
+    def either(condition, left, right):
+        return lax.cond(condition, lambda: left @ right, lambda: (left @ right) + (left @ right @ right.T @ right))
+
+    assert products.flops(counted(either, True, LEFT, RIGHT)) == 2 * 3 * (4 * 5 + 4 * 5 + 5 * 4 + 4 * 5)
+
+
+def test_a_loop_without_a_known_length_counts_once():
+    def loop(stop, left, right):
+        return lax.fori_loop(0, stop, lambda _, result: left @ right + result, jnp.zeros((3, 5)))
+
+    assert products.flops(counted(jax.jit(loop), 9, LEFT, RIGHT)) == 2 * 3 * 4 * 5
+
+
+def test_rows_have_names_of_their_own_and_experiments_of_the_catalogue():
+    names = [row.name for row in comparisons.ROWS]
+    assert len(set(names)) == len(names)
+    assert all(row.experiment in catalogue.EXPERIMENTS for row in comparisons.ROWS)
+
+
+def test_the_page_is_made_of_the_results_that_are_kept():
+    for part in (tables.learning, tables.speed, tables.limits, tables.memory, tables.compilation, tables.lander):
+        assert "nan" not in part()
