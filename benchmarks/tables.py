@@ -76,15 +76,16 @@ def speed() -> str:
                 f"{ours['steps_per_second']:,.0f}",
                 f"{peer['steps_per_second']:,.0f}",
                 f"**{result['ratio']:.2f}**",
+                str(min(ours.get("repeats", 1), peer.get("repeats", 1))),
                 f"{ours['lower_seconds'] + ours['compile_seconds']:.1f} / "
                 f"{peer['lower_seconds'] + peer['compile_seconds']:.1f}",
                 f"{ours['peak_rss_mb']:.0f} / {peer['peak_rss_mb']:.0f}",
                 f"{ours['final_return']:.3g} / {peer['final_return']:.3g}",
             ]
         )
-    head = ["work", "peer", "rlgen steps/s", "peer's steps/s", "ratio", "compile s", "peak MB", "return at the end"]
+    head = ["work", "peer", "rlgen steps/s", "peer's steps/s", "ratio", "runs", "compile s", "peak MB", "at the end"]
     parts += [
-        "Medians of alternating runs in processes of their own; pairs are rlgen / peer.\n",
+        "Medians of alternating runs in their own processes; pairs are rlgen / peer; models of data end with a loss.\n",
         _table(head, rows),
     ]
     parts += [_planning(result) for result in results if "sparse" in result]

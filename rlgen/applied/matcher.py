@@ -105,7 +105,7 @@ def _unit(vector: Array) -> Array:
 def optimiser(hypers: Hypers) -> Any:
     """AdamW (arXiv:1711.05101)."""
     # Its moments are one vector, as those of `optim.adam`.
-    return optax.flatten(optax.adamw(hypers.learning_rate, eps=_EPSILON, weight_decay=hypers.weight_decay))
+    return optim.flattened(optax.adamw(hypers.learning_rate, eps=_EPSILON, weight_decay=hypers.weight_decay))
 
 
 def disturb(key: Key, batch: Captioned, hypers: Hypers, *, max_shift: int) -> Captioned:

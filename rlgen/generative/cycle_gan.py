@@ -102,7 +102,7 @@ class Networks(NamedTuple):
 def optimiser(hypers: Hypers) -> Any:
     """Adam."""
     # Its moments are one vector, as those of `optim.adam`.
-    return optax.flatten(optax.adam(hypers.learning_rate, b1=hypers.first_moment_decay))
+    return optim.flattened(optax.adam(hypers.learning_rate, b1=hypers.first_moment_decay))
 
 
 def both(network: nn.Module, params: Tree, images: Array) -> Array:

@@ -181,7 +181,7 @@ def optimiser(hypers: Hypers, *, name: str) -> Any:
     """Adam, each player at a rate of its own."""
     rate = getattr(hypers, f"{name}_learning_rate")
     # Its moments are one vector, as those of `optim.adam`.
-    return optax.flatten(optax.adam(rate, b1=hypers.first_moment_decay))
+    return optim.flattened(optax.adam(rate, b1=hypers.first_moment_decay))
 
 
 def discriminator_loss(

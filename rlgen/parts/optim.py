@@ -6,40 +6,68 @@ is two, and CycleGAN two pairs; each has a share of the parameters, a loss and a
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import optax
 from jax import lax
+from jax.flatten_util import ravel_pytree
 
 from rlgen.core import Algorithm, Array, Key, PolicyFn, Tree
 from rlgen.parts import exploration
+
+SMALL = 2**15  # numbers that are worth joining into one vector: an eighth of a megabyte
+
+
+def flattened(inner: optax.GradientTransformation) -> optax.GradientTransformation:
+    """Lets a transformation see one vector instead of many small leaves.
+
+    A program for each leaf of a small network would take longer than the arithmetic.  Parameters of more than `SMALL`
+    numbers stay as they are, because there it is joining and parting that takes longer.
+
+    Args:
+        inner: a transformation that treats all numbers alike, or by the norm of all.
+
+    Returns:
+        The same transformation.
+    """
+
+    def is_small(tree: Tree) -> bool:
+        return sum(leaf.size for leaf in jax.tree.leaves(tree)) <= SMALL
+
+    def init(params: Tree) -> Any:
+        return inner.init(ravel_pytree(params)[0] if is_small(params) else params)
+
+    def update(updates: Tree, state: Any, params: Tree | None = None) -> tuple[Tree, Any]:
+        if not is_small(updates):
+            return inner.update(updates, state, params)
+        joined, part = ravel_pytree(updates)
+        changes, state = inner.update(joined, state, None if params is None else ravel_pytree(params)[0])
+        return part(cast(Array, changes)), state
+
+    return optax.GradientTransformation(init, update)
 
 
 def adam(
     learning_rate: Array | float, *, max_grad_norm: Array | float | None = None, b1: float = 0.9, eps: float = 1e-8
 ) -> Any:
-    """Adam (arXiv:1412.6980) behind an optional clip of the gradient's global norm.
-
-    Its moments are one vector, whatever the shape of the parameters: small networks have many small leaves, and a
-    program for each of them would take longer than the arithmetic.
-    """
+    """Adam (arXiv:1412.6980) behind an optional clip of the gradient's global norm, `flattened`."""
     step = optax.adam(learning_rate, b1=b1, eps=eps)
     if max_grad_norm is not None:
         # optax says float and takes tracers.
         step = optax.chain(optax.clip_by_global_norm(max_grad_norm), step)  # pyright: ignore[reportArgumentType]
-    return optax.flatten(step)
+    return flattened(step)
 
 
 def rmsprop(learning_rate: Array | float, *, max_grad_norm: Array | float) -> Any:
     """RMSProp as asynchronous methods use it (arXiv:1602.01783), its epsilon under the root, behind a clip of the norm.
 
-    Its moments are one vector, as those of `adam`.
+    It is `flattened`.
     """
     # optax says float and takes tracers.
     clip = optax.clip_by_global_norm(max_grad_norm)  # pyright: ignore[reportArgumentType]
     step = optax.rmsprop(learning_rate, decay=0.99, eps=1e-5, eps_in_sqrt=True, initial_scale=1.0)
-    return optax.flatten(optax.chain(clip, step))
+    return flattened(optax.chain(clip, step))
 
 
 def descend(

@@ -101,7 +101,7 @@ def optimiser(hypers: Any) -> Any:
     """Rectified Adam (arXiv:1908.03265) behind a clip of the gradient norm."""
     # optax says float and takes tracers.
     step = optax.chain(optax.clip_by_global_norm(hypers.max_grad_norm), optax.radam(hypers.learning_rate))
-    return optax.flatten(step)
+    return optim.flattened(step)
 
 
 def targets(params: Tree, rollout: Transition, hypers: Hypers, *, network: ValueNetwork) -> Array:

@@ -57,6 +57,28 @@ def test_descend_finds_the_minimum():
     np.testing.assert_allclose(many(params)["x"], target, atol=1e-2)
 
 
+@pytest.mark.parametrize(("width", "num_leaves"), [(2, 1), (optim.SMALL, 2)])
+def test_few_numbers_are_joined_and_many_are_not_and_both_take_the_same_steps(width, num_leaves):
+    rows = jnp.linspace(-1.0, 2.0, 3 * width).reshape(3, width)
+    params = {"kernel": rows, "bias": rows[0]}
+    plain = optax.chain(optax.clip_by_global_norm(0.5), optax.adamw(0.1))
+    own = optim.flattened(plain)
+
+    @jax.jit
+    def steps(params):
+        return [functools.reduce(lambda carry, _: step(rule, *carry), range(3), (params, rule.init(params)))
+                for rule in (plain, own)]  # fmt: skip
+
+    def step(rule, params, state):
+        changes, state = rule.update(jax.tree.map(jnp.sin, params), state, params)
+        return optax.apply_updates(params, changes), state
+
+    (wanted, _), (found, state) = steps(params)
+    jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, rtol=1e-5), wanted, found)
+    moments = optax.tree.get(state, "mu")
+    assert len(jax.tree.leaves(moments)) == num_leaves
+
+
 @pytest.mark.parametrize("max_grad_norm", [None, 0.1])
 def test_adam_equals_optax(max_grad_norm):
     ours, theirs = optim.adam(0.01, max_grad_norm=max_grad_norm, eps=1e-5), optax.adam(0.01, eps=1e-5)
