@@ -141,9 +141,9 @@ def _baselines() -> tuple[Row, ...]:
     )
     ours = {"hidden_sizes": wide}
     return (
-        row("sbx", "actor_critic/sac/Pendulum-v1", sac, 20_000, ours, swung),
-        row("sb3", "actor_critic/sac/Pendulum-v1", sac, 20_000, ours, swung),
-        row("sbx", "actor_critic/ddpg/Pendulum-v1-td3", td3, 20_000, ours, {**swung, "action_noise": 0.1}),
+        row("sbx", "actor_critic/sac/Pendulum-v1", sac, 5_000, ours, swung),
+        row("sb3", "actor_critic/sac/Pendulum-v1", sac, 5_000, ours, swung),
+        row("sbx", "actor_critic/ddpg/Pendulum-v1-td3", td3, 5_000, ours, {**swung, "action_noise": 0.1}),
         row("sbx", "value/dqn/CartPole-v1", _REJAX_DQN, 50_000, _DQN_OURS["config"], balanced),
     )
 
