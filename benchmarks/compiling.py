@@ -55,11 +55,9 @@ def run(only: str, repeats: int) -> None:
         only: pattern of experiment names.
         repeats: of the imports.
     """
-    rows = {}
     for experiment in EXPERIMENTS:
         if fnmatch.fnmatch(experiment, only):
-            rows[experiment] = compiled(experiment)
-            print(f"{experiment}: {rows[experiment]}", flush=True)
-    imports = {module: imported(module, repeats) for module in IMPORTS}
-    content = {"seeds": SEEDS, "imports": imports, "experiments": rows, "machine": measure.machine()}
-    print(measure.save("compile", "compile", content))
+            content = {"experiment": experiment, "seeds": SEEDS, **compiled(experiment), "machine": measure.machine()}
+            print(measure.save("compile", experiment, content), flush=True)
+    content = {"imports": {module: imported(module, repeats) for module in IMPORTS}, "machine": measure.machine()}
+    print(measure.save("compile", "imports", content))

@@ -18,10 +18,11 @@ def run(only: str) -> None:
     """
     from rlgen.lab import lanes, memory, request  # which import every algorithm
 
-    cores, sweeps = str(measure.machine()["cores"]), []
+    cores = str(measure.machine()["cores"])
     for experiment in EXPERIMENTS:
         if not fnmatch.fnmatch(experiment, only):
             continue
+        sweeps = []
         for seeds in SEEDS:
             made = request.plan(request.Request(experiment, seeds=seeds))
             need = memory.count(made, lanes.load_data(made.experiment))
@@ -29,6 +30,6 @@ def run(only: str) -> None:
             command = [sys.executable, "-m", "benchmarks.worker", experiment, options]
             said = measure.call(command, {"JAX_NUM_CPU_DEVICES": cores})
             kept = {key: said[key] for key in ("state_bytes", "temporary_mb", "peak_rss_mb")}
-            sweeps.append({"experiment": experiment, "seeds": seeds, "counted_bytes": seeds * need.state, **kept})
-            print(sweeps[-1], flush=True)
-    print(measure.save("memory", "memory", {"sweeps": sweeps, "machine": measure.machine()}))
+            sweeps.append({"seeds": seeds, "counted_bytes": seeds * need.state, **kept})
+        content = {"experiment": experiment, "sweeps": sweeps, "machine": measure.machine()}
+        print(measure.save("memory", experiment, content), flush=True)

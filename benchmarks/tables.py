@@ -134,7 +134,7 @@ def memory() -> str:
     """What sweeps hold, counted and measured."""
     rows = [
         [
-            f"`{sweep['experiment']}`",
+            f"`{result['experiment']}`",
             str(sweep["seeds"]),
             f"{sweep['counted_bytes'] / 2**20:.2f}",
             f"{sweep['state_bytes'] / 2**20:.2f}",
@@ -150,17 +150,24 @@ def memory() -> str:
 
 def compilation() -> str:
     """What a run costs before its first update."""
-    parts = []
-    for result in _load("compile"):
-        imports = ", ".join(f"`{module}` {seconds:.1f} s" for module, seconds in result["imports"].items())
-        rows = [
-            [f"`{name}`", *(f"{row[key]:.1f}" for key in ("lower_seconds", "compile_seconds", "cached_seconds"))]
-            for name, row in result["experiments"].items()
+    results = _load("compile")
+    rows = [
+        [
+            f"`{result['experiment']}`",
+            str(result["seeds"]),
+            *(f"{result[key]:.1f}" for key in ("lower_seconds", "compile_seconds", "cached_seconds")),
         ]
-        head = ["experiment", "tracing, s", "compiling, s", "compiled before, s"]
-        text = f"Sweeps of {result['seeds']} seeds. Processor time of a fresh Python that imports {imports}."
-        parts.append(f"## Compiling\n\n{text}\n\n{_table(head, rows)}")
-    return "\n".join(parts)
+        for result in results
+        if "experiment" in result
+    ]
+    if not rows:
+        return ""
+    imports = ", ".join(
+        f"`{module}` {seconds:.1f} s" for result in results for module, seconds in result.get("imports", {}).items()
+    )
+    head = ["experiment", "seeds", "tracing, s", "compiling, s", "compiled before, s"]
+    text = f"Processor time of a fresh Python that imports: {imports}."
+    return f"## Compiling\n\n{text}\n\n{_table(head, rows)}"
 
 
 def lander() -> str:

@@ -118,3 +118,18 @@ def test_layer_norm_stands_between_a_layer_and_its_activation():
 def test_torso_refuses_what_it_cannot_build(kind, activation, space, message):
     with pytest.raises(ValueError, match=message):
         networks.torso(kind, (8,), activation, space)
+
+
+@pytest.mark.parametrize("num_outputs", [1, 2, 3, 4])
+def test_a_head_of_few_outputs_is_a_dense_layer(num_outputs):
+    inputs = jax.random.normal(jax.random.key(0), (3, 5, 7))
+    head, dense = networks.head(num_outputs), nn.Dense(num_outputs)
+    params = dense.init(jax.random.key(1), inputs)
+    assert jax.tree.map(jnp.shape, head.init(jax.random.key(1), inputs)) == jax.tree.map(jnp.shape, params)
+
+    def both(layer):
+        loss = lambda params, inputs: jnp.sin(layer.apply(params, inputs)).sum()  # noqa: E731
+        return layer.apply(params, inputs), jax.grad(loss, (0, 1))(params, inputs)
+
+    found, wanted = jax.jit(lambda: (both(head), both(dense)))()
+    jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6), found, wanted)
