@@ -67,11 +67,8 @@ class Subject(NamedTuple):
     report: train.Report
     traces: list[str]  # grows by one whenever the run is traced
     shapes: train.RunState  # of one lane's state, as it begins
+    run: train.Run  # of one lane
     update: tuple[Any, Any]  # an update's program, and the shapes of what it gives
-
-    @property
-    def run(self) -> train.Run:
-        return self.bound.make_run(self.data)
 
     def again(self, *arguments: Any) -> Any:
         """The update of one lane, which need not be traced anew."""
@@ -129,9 +126,13 @@ def subject(request: pytest.FixtureRequest) -> Subject:
     data = row.task.make_data(max(UPDATES // 2 * bound.steps_per_update, 1))
     traces: list[str] = []
 
+    # Traced once for all that is done with it here, whichever arrays or tracers are the data.
+    init = jax.jit(lambda data, *arguments: bound.make_run(data).init(*arguments))
+    update = jax.jit(lambda data, *arguments: bound.make_run(data).update(*arguments))
+
     def make_run(data: Any) -> train.Run:
         traces.append(row.name)
-        return bound.make_run(data)
+        return train.Run(functools.partial(init, data), functools.partial(update, data))
 
     mesh = sweep.mesh(2)
     functions = sweep.build(make_run, mesh)
@@ -144,10 +145,12 @@ def subject(request: pytest.FixtureRequest) -> Subject:
     state = functions.init(data, keys, hypers)
     start = to_numpy(state)
     end, report = to_numpy(functions.advance(data, keys, jnp.int32(0), jnp.int32(UPDATES), state, hypers))
-    run, key = bound.make_run(data), jax.random.key(0)
+    run, key = train.Run(functools.partial(init, data), functools.partial(update, data)), jax.random.key(0)
     shapes = jax.eval_shape(run.init, key, bound.hypers)
     traced = jax.make_jaxpr(run.update, return_shape=True)(key, jnp.int32(0), shapes, bound.hypers)
-    return Subject(row, bound, data, mesh, functions, points, keys, hypers, start, end, report, traces, shapes, traced)
+    return Subject(
+        row, bound, data, mesh, functions, points, keys, hypers, start, end, report, traces, shapes, run, traced
+    )
 
 
 def abstract(tree: Any) -> Any:
@@ -286,10 +289,10 @@ def test_7_no_knob_is_dead_but_those_that_a_switch_leaves_out(subject):
 
 
 def test_8_no_key_is_used_twice(subject):
-    run, key, hypers = subject.run, jax.random.key(0), subject.bound.hypers
+    key, hypers = jax.random.key(0), subject.bound.hypers
     with jax.debug_key_reuse(True):
-        jax.make_jaxpr(run.init)(key, hypers)
-        jax.make_jaxpr(run.update)(key, jnp.int32(0), subject.shapes, hypers)
+        jax.make_jaxpr(subject.run.init)(key, hypers)
+        jax.make_jaxpr(subject.again)(key, jnp.int32(0), subject.shapes, hypers)
 
 
 def test_9_metrics_are_finite_scalars_of_fixed_name(subject):
