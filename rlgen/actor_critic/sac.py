@@ -35,6 +35,7 @@ from rlgen.parts import (
     networks,
     optim,
     q_networks,
+    random,
     soft,
 )
 from rlgen.parts.control import ActorAndCritics, Critics
@@ -208,10 +209,10 @@ def goal(key: Key, learner: Learner, minibatch: Steps, hypers: Hypers, *, networ
     predicted = network.critics.predict(critics_key, learner.target, minibatch.next_obs, chosen.action)
     if config.head == "quantile":
         pool = jnp.moveaxis(predicted, 0, -2).reshape(predicted.shape[1], -1)
-        onward = jnp.sort(pool, axis=-1)[:, : num * (config.num_quantiles - config.num_dropped)]
+        onward = distributional.ascending(pool)[:, : num * (config.num_quantiles - config.num_dropped)]
     else:
         if config.num_targets < num:
-            predicted = predicted[jax.random.permutation(subset_key, num)[: config.num_targets]]
+            predicted = predicted[random.permutation(subset_key, num)[: config.num_targets]]
         onward = (chosen.probability * predicted.min(axis=0)).sum(-1, keepdims=True)
     return lax.stop_gradient(minibatch.reward[:, None] + minibatch.discount[:, None] * (onward + bonus))
 

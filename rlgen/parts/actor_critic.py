@@ -24,7 +24,7 @@ import jax
 import jax.numpy as jnp
 
 from rlgen.core import Array, Box, Key, Policy, Spec, Transition, Tree
-from rlgen.parts import checks, distributions, networks, normalise
+from rlgen.parts import checks, distributions, networks, normalise, random
 from rlgen.parts.returns import gae
 
 CORES = ("none", *networks.CORES)
@@ -293,7 +293,7 @@ def estimate(params: Tree, rollout: Transition, hypers: Any, *, network: ActorCr
 
 def shuffled(key: Key, batch: Tree, num_minibatches: int) -> Tree:
     """Deals examples `[M, ...]` into minibatches, `[num_minibatches, ...]` of them.  The key is consumed."""
-    order = jax.random.permutation(key, jax.tree.leaves(batch)[0].shape[0]).reshape(num_minibatches, -1)
+    order = random.permutation(key, jax.tree.leaves(batch)[0].shape[0]).reshape(num_minibatches, -1)
     return jax.tree.map(lambda leaf: leaf.at[order].get(mode="promise_in_bounds"), batch)
 
 

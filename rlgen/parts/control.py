@@ -62,7 +62,9 @@ class Critic(nn.Module):
             hidden = jnp.concatenate([rows, noise[..., None]], axis=-1)
         init = networks.INITIALISERS[config.initialiser](np.sqrt(2))
         for size in config.hidden_sizes:
-            hidden = nn.Dense(size, kernel_init=init)(hidden)
+            hidden = nn.Dense(size, kernel_init=init, bias_init=networks.biases(config.initialiser, hidden.shape[-1]))(
+                hidden
+            )
             # The order of these is that of the paper.
             hidden = nn.Dropout(config.dropout, deterministic=False)(hidden) if config.dropout else hidden
             hidden = nn.LayerNorm()(hidden) if config.layer_norm else hidden

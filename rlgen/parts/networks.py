@@ -19,6 +19,8 @@ INITIALISERS = {
     "orthogonal": nn.initializers.orthogonal,
     "lecun": lambda gain: nn.initializers.lecun_normal(),
     "xavier": lambda gain: nn.initializers.xavier_uniform(),
+    # PyTorch's: weights and, by `biases`, biases between ±1/√D.
+    "uniform": lambda gain: nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform"),
 }
 CORES = {"lstm": nn.OptimizedLSTMCell, "gru": nn.GRUCell}
 ACTIVATIONS = {"relu": nn.relu, "tanh": nn.tanh, "elu": nn.elu, "silu": nn.silu, "gelu": nn.gelu}
@@ -29,6 +31,17 @@ def encode(observation: Array, space: Space) -> Array:
     if isinstance(space, Discrete):
         return jax.nn.one_hot(observation, space.num)
     return observation.astype(jnp.float32)
+
+
+def biases(initialiser: str, num_inputs: int) -> nn.initializers.Initializer:
+    """How the biases of a dense layer begin: at zero, but with `"uniform"` between ±1/√`num_inputs`.
+
+    Rectified layers without biases know of the origin alone: what lies near it is told apart only by its direction.
+    """
+    if initialiser != "uniform":
+        return nn.initializers.zeros
+    bound = 1 / math.sqrt(num_inputs)
+    return lambda key, shape, dtype=jnp.float32: jax.random.uniform(key, shape, dtype, -bound, bound)
 
 
 def head(num_outputs: int, **arguments: Any) -> nn.Dense:
@@ -76,7 +89,10 @@ class MLP(nn.Module):
         """Maps `[*N, *observation]` to `[*N, hidden_sizes[-1]]`."""
         hidden = inputs.reshape(*inputs.shape[: inputs.ndim - self.num_axes], -1)
         for size in self.hidden_sizes:
-            hidden = nn.Dense(size, kernel_init=INITIALISERS[self.initialiser](math.sqrt(2)))(hidden)
+            kernel_init = INITIALISERS[self.initialiser](math.sqrt(2))
+            hidden = nn.Dense(size, kernel_init=kernel_init, bias_init=biases(self.initialiser, hidden.shape[-1]))(
+                hidden
+            )
             hidden = nn.LayerNorm()(hidden) if self.layer_norm else hidden
             hidden = ACTIVATIONS[self.activation](hidden)
         return hidden

@@ -91,26 +91,35 @@ class Stream(nn.Module):
         hidden_sizes: width of the hidden layer; empty for none.
         features: outputs.
         config: with `activation`, `noisy` and `noise_scale`.
+        initialiser: of the hidden layer, name in `networks.INITIALISERS`; outputs begin as `"lecun"` has it, or
+            `"uniform"` too.
     """
 
     hidden_sizes: tuple[int, ...]
     features: int
     config: Any
+    initialiser: str = "orthogonal"
 
     @nn.compact
     def __call__(self, inputs: Array, key: Key | None) -> Array:
         """Maps `[*N, D]` to `[*N, features]`; the key draws the noise."""
         hidden_key, key = (None, None) if key is None else jax.random.split(key)
         for size in self.hidden_sizes:
-            hidden = self._dense(size, nn.initializers.orthogonal(math.sqrt(2)))(inputs, hidden_key)
+            hidden = self._dense(size, self.initialiser)(inputs, hidden_key)
             inputs = networks.ACTIVATIONS[self.config.activation](hidden)
-        return self._dense(self.features, nn.initializers.lecun_normal())(inputs, key)
+        return self._dense(self.features, "uniform" if self.initialiser == "uniform" else "lecun")(inputs, key)
 
-    def _dense(self, size: int, kernel_init: nn.initializers.Initializer) -> Callable[[Array, Key | None], Array]:
+    def _dense(self, size: int, initialiser: str) -> Callable[[Array, Key | None], Array]:
         if self.config.noisy:
             return NoisyDense(size, self.config.noise_scale)
-        dense = networks.head(size, kernel_init=kernel_init)
-        return lambda inputs, key: dense(inputs)
+
+        def dense(inputs: Array, key: Key | None) -> Array:
+            del key
+            kernel_init = networks.INITIALISERS[initialiser](math.sqrt(2))
+            bias_init = networks.biases(initialiser, inputs.shape[-1])
+            return networks.head(size, kernel_init=kernel_init, bias_init=bias_init)(inputs)
+
+        return dense
 
 
 class QNetwork(nn.Module):
@@ -118,8 +127,8 @@ class QNetwork(nn.Module):
 
     Attributes:
         spec: of the task.
-        config: with `network`, `hidden_sizes`, whose last is that of a stream, `activation`, `dueling`, `noisy`,
-            `noise_scale`, `head` of `distributional.KINDS` and `num_atoms`.
+        config: with `network`, `hidden_sizes`, whose last is that of a stream, `activation`, `initialiser`, `dueling`,
+            `noisy`, `noise_scale`, `head` of `distributional.KINDS` and `num_atoms`.
     """
 
     spec: Spec
@@ -138,7 +147,7 @@ class QNetwork(nn.Module):
             `[*N, A, K]`, as `distributional` reads it.
         """
         config, space = self.config, self.spec.observation
-        torso = networks.torso(config.network, config.hidden_sizes[:-1], config.activation, space)
+        torso = networks.torso(config.network, config.hidden_sizes[:-1], config.activation, space, config.initialiser)
         features = torso(networks.encode(obs, space))
         if fractions is not None:
             waves = jnp.cos(jnp.pi * jnp.arange(1, _NUM_COSINES + 1) * fractions[..., None])
@@ -147,7 +156,8 @@ class QNetwork(nn.Module):
         keys = (None, None) if key is None else jax.random.split(key)
 
         def stream(name, num, key):
-            flat = Stream(tuple(config.hidden_sizes[-1:]), num * size, config, name=name)(features, key)
+            last = tuple(config.hidden_sizes[-1:])
+            flat = Stream(last, num * size, config, config.initialiser, name=name)(features, key)
             return flat.reshape(*flat.shape[:-1], num, size)
 
         predicted = stream("advantage", self.spec.action.num, keys[0])

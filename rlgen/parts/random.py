@@ -1,9 +1,11 @@
-"""Typed keys whose generator is unrolled into the code that uses it.
+"""Typed keys whose generator is unrolled into the code that uses it, and orders drawn at random.
 
 jax compiles Threefry (Salmon et al. 2011, doi:10.1145/2063384.2063405) to a loop on the CPU.  A step of an
 environment or of a policy draws few numbers many times, and the loop's own cost is then most of the step's: unrolled,
 a whole rollout of PPO on CartPole takes half the time, and compiles faster too.  The numbers are those of
 `jax.random.key` to the last bit.
+
+Shape legend: `N` any shape.
 """
 
 import math
@@ -85,3 +87,26 @@ def key(seed: int) -> Key:
         A scalar key.
     """
     return jax.random.key(seed, impl=_IMPLEMENTATION)
+
+
+def permutation(key: Key, num: int) -> Array:
+    """Draws an order of `num` things, each equally likely.  The key is consumed.
+
+    `jax.random.permutation` sorts positions along with random words, for which XLA's CPU backend has no fast sort.
+    Here one word holds both: its upper bits are random and the lower ones the position.  Where two upper bits agree,
+    the position would decide; that is left to as many earlier rounds as make a tie in all of them unlikely.
+
+    Args:
+        key: of any generator.
+        num: how many, less than 2³¹.
+
+    Returns:
+        `[num]` int32.
+    """
+    width = max((num - 1).bit_length(), 1)
+    rounds = -(-2 * width // (32 - width))  # less than half a pair of `num` is then expected to tie in all of them
+    order = jnp.arange(num, dtype=jnp.int32)
+    for bits in jax.random.bits(key, (rounds, num)):
+        words = jnp.sort((bits << width) | lax.iota(jnp.uint32, num), stable=False)
+        order = order[(words & jnp.uint32(2**width - 1)).astype(jnp.int32)]
+    return order

@@ -12,12 +12,13 @@ import jax.numpy as jnp
 from jax import lax
 
 from rlgen.core import Array, Key, Policy, Source, Tree
+from rlgen.parts import random
 
 
 def init(key: Key, policy: Policy, *, num_examples: int) -> Array:
     """Draws the order of the first epoch, `[D]` int32.  The key is consumed."""
     del policy
-    return jax.random.permutation(key, jnp.arange(num_examples, dtype=jnp.int32))
+    return random.permutation(key, num_examples)
 
 
 def next_batch(key: Key, step: Array, state: Array, policy: Policy, *, data: Tree, shape: tuple[int, int]):
@@ -31,7 +32,9 @@ def next_batch(key: Key, step: Array, state: Array, policy: Policy, *, data: Tre
     size = num_batches * batch_size
     position = step % (state.shape[0] // size)
     # `step` is no part of a sweep's batch, so this stays a branch and shuffles once an epoch.
-    order = lax.cond((position == 0) & (step > 0), lambda: jax.random.permutation(key, state), lambda: state)
+    order = lax.cond(
+        (position == 0) & (step > 0), lambda: state[random.permutation(key, state.shape[0])], lambda: state
+    )
     rows = lax.dynamic_slice_in_dim(order, position * size, size).reshape(shape)
     return order, jax.tree.map(lambda leaf: jnp.take(leaf, rows, axis=0), data), ()
 

@@ -24,7 +24,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from rlgen.core import Algorithm, Array, Key, Policy, Spec, Transition, Tree, memoryless
-from rlgen.parts import checks, distributional, experience, exploration, losses, optim, q_networks
+from rlgen.parts import checks, distributional, experience, exploration, losses, networks, optim, q_networks
 from rlgen.parts.q_networks import QNetwork
 from rlgen.parts.replay import Steps
 
@@ -59,6 +59,7 @@ class Config:
         network: `"mlp"` or `"cnn"`.
         hidden_sizes: width of each dense layer.
         activation: name in `networks.ACTIVATIONS`.
+        initialiser: of hidden layers, name in `networks.INITIALISERS`; `"uniform"` that of outputs too.
     """
 
     num_envs: int = 10
@@ -83,9 +84,16 @@ class Config:
     network: str = "mlp"
     hidden_sizes: tuple[int, ...] = (120, 84)
     activation: str = "relu"
+    initialiser: str = "orthogonal"
 
     def __post_init__(self):
-        checks.one_of(self, error=ERRORS, replay=experience.REPLAYS, head=distributional.KINDS)
+        checks.one_of(
+            self,
+            error=ERRORS,
+            replay=experience.REPLAYS,
+            head=distributional.KINDS,
+            initialiser=networks.INITIALISERS,
+        )
         experience.check(self)
         if self.capacity < 2 * self.num_frames * self.num_envs:
             raise ValueError(

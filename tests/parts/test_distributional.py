@@ -161,3 +161,9 @@ def test_a_chain_of_gaussian_rewards(kind):
             variance = jax.nn.softmax(numbers) @ (atoms - value) ** 2
             gap = 16 / 31
             assert deviation**2 - 0.05 < variance < deviation**2 + (k + 1) * gap**2 / 4 + 0.05
+
+
+def test_returns_are_sorted_as_numpy_sorts_them():
+    returns = np.random.default_rng(0).normal(size=(3, 50)).astype(np.float32)
+    returns[0, :6] = [0.0, -0.0, np.inf, -np.inf, 1e-42, -1e-42]
+    np.testing.assert_array_equal(distributional.ascending(returns), np.sort(returns, axis=-1))

@@ -1,5 +1,8 @@
 """Distributions, against closed forms."""
 
+import functools
+
+import distrax
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -57,6 +60,32 @@ def test_over_a_space():
 def test_a_space_without_a_distribution_is_refused(space, log_std):
     with pytest.raises(ValueError, match="no distribution over"):
         distributions.over(space, jnp.zeros((1, 2)), log_std)
+
+
+def test_categorical_against_scipy_and_distrax():
+    logits = np.random.default_rng(1).normal(size=(5, 3)).astype(np.float32) * 3
+    value, key = np.array([0, 2, 1, 1, 0]), jax.random.key(3)
+
+    def answers(dist):
+        drawn = dist.sample(seed=key, sample_shape=(4000,))
+        again, log_prob = dist.sample_and_log_prob(seed=key)
+        return dist.log_prob(value), dist.entropy(), dist.mode(), dist.prob(value), drawn, again, log_prob
+
+    ours, theirs = (answers(make(logits=logits)) for make in (distributions.categorical, distrax.Categorical))
+    normal = scipy.special.log_softmax(logits, -1)
+    np.testing.assert_allclose(ours[0], normal[np.arange(5), value], rtol=1e-5)
+    np.testing.assert_allclose(ours[1], -(np.exp(normal) * normal).sum(-1), rtol=1e-5)
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5), ours, theirs)
+    assert ours[4].dtype == ours[2].dtype == np.int32
+    np.testing.assert_array_equal(distributions.categorical(logits).log_prob(np.array([3, -1, 0, 1, 2]))[:2], -np.inf)
+
+    def slopes(make):
+        return jax.jacobian(lambda logits: (make(logits=logits).log_prob(value), make(logits=logits).entropy()))(logits)
+
+    jax.tree.map(
+        functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6),
+        *map(slopes, (distributions.categorical, distrax.Categorical)),
+    )
 
 
 SIZES = (3, 2, 4)

@@ -86,6 +86,16 @@ def test_layer_norm_changes_no_other_weight(kind, num_norms):
         np.testing.assert_array_equal(left, right)
 
 
+def test_uniform_layers_begin_within_the_root_of_their_inputs():
+    net = networks.torso("mlp", (400, 300), "relu", Box((4,)), "uniform")
+    layers = jax.jit(net.init)(jax.random.key(0), jnp.zeros((1, 4)))["params"]
+    for layer, num_inputs in (("Dense_0", 4), ("Dense_1", 400)):
+        for leaf in layers[layer].values():
+            bound = 1 / math.sqrt(num_inputs)
+            assert 0.95 * bound < jnp.abs(leaf).max() <= bound
+            np.testing.assert_allclose(leaf.std(), bound / math.sqrt(3), rtol=0.1)
+
+
 def normalise(features):
     """To mean 0 and variance 1 along the last axis."""
     centred = features - features.mean(-1, keepdims=True)

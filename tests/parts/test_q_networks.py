@@ -23,6 +23,7 @@ class Config:
     head: str = "expected"
     num_atoms: int = 7
     num_fractions: int = 8
+    initialiser: str = "orthogonal"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,9 +1,10 @@
-"""The unrolled generator gives the numbers of jax's own, to the last bit."""
+"""The unrolled generator gives the numbers of jax's own, to the last bit; orders are drawn evenly."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.stats
 
 from rlgen.parts import random
 
@@ -44,3 +45,26 @@ def test_no_loop_is_left():
 def test_too_many_numbers_are_refused():
     with pytest.raises(ValueError, match="at most 2³² numbers"):
         jax.jit(lambda key: jax.random.bits(key, (2**16, 2**16), "uint32")).lower(random.key(0))
+
+
+def test_all_orders_are_equally_likely():
+    draw = jax.jit(jax.vmap(lambda key: random.permutation(key, 4)))
+    _, counts = np.unique(draw(jax.random.split(random.key(0), 24_000)), axis=0, return_counts=True)
+    assert counts.size == 24
+    assert scipy.stats.chisquare(counts).pvalue > 0.01
+
+
+@pytest.mark.parametrize("num", [1, 2, 512, 1025, 2**17])  # of one round and of more
+def test_an_order_holds_everything_once(num):
+    order = random.permutation(random.key(1), num)
+    assert order.dtype == jnp.int32
+    np.testing.assert_array_equal(np.sort(order), np.arange(num))
+    if num > 2:
+        assert abs(np.corrcoef(order, np.arange(num))[0, 1]) < 4 / np.sqrt(num)
+
+
+def test_ties_are_left_to_the_round_before(monkeypatch):
+    num = 2000
+    words = jax.random.bits(random.key(2), (num,))
+    monkeypatch.setattr(random.jax.random, "bits", lambda key, shape: jnp.stack([words, jnp.zeros_like(words)]))
+    np.testing.assert_array_equal(random.permutation(random.key(0), num), np.argsort(words << 11, kind="stable"))

@@ -128,7 +128,7 @@ def test_estimate_is_gae_over_the_critics_values():
     expected = returns.gae(batch.reward, value, next_value, batch.terminated, batch.truncated, 0.99, 0.9)
     close(examples.advantage, expected.ravel())
     close(examples.target, (expected + value).ravel())
-    np.testing.assert_array_equal(examples.obs, batch.obs.reshape(16, 3))
+    close(examples.obs, batch.obs.reshape(16, 3))
 
 
 def test_normalised_advantages_have_no_scale():

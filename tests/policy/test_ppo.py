@@ -138,7 +138,7 @@ def test_estimate_is_gae_over_the_critics_values():
     expected = returns.gae(batch.reward, value, next_value, batch.terminated, batch.truncated, 0.99, 0.95)
     close(examples.advantage, expected.ravel())
     close(examples.value, value.ravel())
-    np.testing.assert_array_equal(examples.obs, batch.obs.reshape(16, 3))
+    close(examples.obs, batch.obs.reshape(16, 3))
     np.testing.assert_array_equal(examples.action, batch.action.ravel())
 
 
