@@ -10,7 +10,6 @@ expectation is taken over, one that was drawn or all discrete ones, `K` numbers 
 """
 
 import functools
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -20,11 +19,6 @@ import numpy as np
 
 from rlgen.core import Array, Box, Discrete, Key, Space, Spec, Tree
 from rlgen.parts import distributional, networks
-
-
-def uniform(bound: float) -> Callable[..., Array]:
-    """Initialiser that draws from `U(−bound, bound)`."""
-    return lambda key, shape, dtype=jnp.float32: jax.random.uniform(key, shape, dtype, -bound, bound)
 
 
 class Critic(nn.Module):
@@ -71,7 +65,7 @@ class Critic(nn.Module):
             hidden = networks.ACTIVATIONS[config.activation](hidden)
         size = {"categorical": config.num_atoms, "quantile": config.num_quantiles}.get(config.head, 1)
         size = self.spec.action.num if isinstance(self.spec.action, Discrete) else size
-        last = uniform(config.critic_bound)
+        last = networks.uniform(config.critic_bound)
         predicted = nn.Dense(size, kernel_init=last, bias_init=last)(hidden)
         return predicted if noise is None else predicted[..., 0]
 
@@ -137,7 +131,7 @@ class DeterministicActor(nn.Module):
         """Gives actions `[*N, D]` between −1 and 1 at `[*N, *observation]`."""
         config, space = self.config, self.spec.observation
         torso = networks.torso("mlp", config.hidden_sizes, config.activation, space, initialiser=config.initialiser)
-        last = uniform(config.actor_bound)
+        last = networks.uniform(config.actor_bound)
         dense = nn.Dense(self.spec.action.shape[0], kernel_init=last, bias_init=last)
         return nn.tanh(dense(torso(networks.encode(obs, space))))
 

@@ -33,6 +33,11 @@ def encode(observation: Array, space: Space) -> Array:
     return observation.astype(jnp.float32)
 
 
+def uniform(bound: float) -> Callable[..., Array]:
+    """Initialiser that draws from `U(−bound, bound)`."""
+    return lambda key, shape, dtype=jnp.float32: jax.random.uniform(key, shape, dtype, -bound, bound)
+
+
 def biases(initialiser: str, num_inputs: int) -> nn.initializers.Initializer:
     """How the biases of a dense layer begin: at zero, but with `"uniform"` between ±1/√`num_inputs`.
 
@@ -40,8 +45,7 @@ def biases(initialiser: str, num_inputs: int) -> nn.initializers.Initializer:
     """
     if initialiser != "uniform":
         return nn.initializers.zeros
-    bound = 1 / math.sqrt(num_inputs)
-    return lambda key, shape, dtype=jnp.float32: jax.random.uniform(key, shape, dtype, -bound, bound)
+    return uniform(1 / math.sqrt(num_inputs))
 
 
 def head(num_outputs: int, **arguments: Any) -> nn.Dense:

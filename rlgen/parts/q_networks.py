@@ -67,14 +67,13 @@ class NoisyDense(nn.Module):
         """Maps `[*N, D]` to `[*N, features]` with one draw for all; without a key the means are the weights."""
         size = inputs.shape[-1]
         bound = 1 / math.sqrt(size)
-        uniform = nn.initializers.uniform(2 * bound)
         deviation = nn.initializers.constant(self.scale * bound)
 
         def parameters(prefix, initialiser):
             shapes = (("kernel", (size, self.features)), ("bias", (self.features,)))
             return (self.param(f"{prefix}{name}", initialiser, shape) for name, shape in shapes)
 
-        kernel, bias = parameters("", lambda *args: uniform(*args) - bound)
+        kernel, bias = parameters("", networks.uniform(bound))
         kernel_scale, bias_scale = parameters("noise_", deviation)
         output = inputs @ kernel + bias
         if key is None:

@@ -63,8 +63,7 @@ def choices(key: Key, params: Tree, obs: Tree, *, actor: StochasticActor) -> Cho
     """What the actor would do at `[*N, *observation]`: an action drawn, or all of them.  The key is consumed."""
     policy = networks.apply(actor, params, obs)
     if isinstance(actor.spec.action, Discrete):
-        log_prob = jax.nn.log_softmax(policy.logits)
-        return Choices(None, jnp.exp(log_prob), log_prob)
+        return Choices(None, jnp.exp(policy.logits), policy.logits)
     action, log_prob = policy.sample_and_log_prob(seed=key)
     return Choices(action, jnp.ones_like(log_prob)[..., None], log_prob[..., None])
 
