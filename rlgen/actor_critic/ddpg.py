@@ -94,10 +94,7 @@ class Config:
     @property
     def idle(self) -> dict[str, str]:
         """Hyperparameters that a switch leaves without effect, and which switch."""
-        reasons = {}
-        if self.replay == "uniform":
-            names = ("priority_exponent", "importance_start")
-            reasons |= dict.fromkeys(names, "config.replay='uniform'")
+        reasons = experience.idle(self)
         if not self.smoothing:
             reasons |= dict.fromkeys(("target_noise", "target_noise_clip"), "config.smoothing=False")
         if self.noise != "ou":

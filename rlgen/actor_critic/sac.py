@@ -126,9 +126,7 @@ class Config:
     @property
     def idle(self) -> dict[str, str]:
         """Hyperparameters that a switch leaves without effect, and which switch."""
-        reasons = {}
-        if self.replay == "uniform":
-            reasons |= dict.fromkeys(("priority_exponent", "importance_start"), "config.replay='uniform'")
+        reasons = experience.idle(self)
         if self.noise == "none":
             reasons |= dict.fromkeys(("noise_start", "noise_end", "exploration_fraction"), "config.noise='none'")
         if self.noise != "ou":

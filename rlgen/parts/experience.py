@@ -37,6 +37,12 @@ def check(config: Any) -> None:
         )
 
 
+def idle(config: Any) -> dict[str, str]:
+    """Hyperparameters of priorities, where all are drawn alike, and which switch leaves them without effect."""
+    names = ("priority_exponent", "importance_start") if config.replay == "uniform" else ()
+    return dict.fromkeys(names, "config.replay='uniform'")
+
+
 def ring(spec: Spec, config: Any, extras: dict[str, Array] | None = None, num_frames: int = 0) -> Transition:
     """Makes an empty ring of transitions, leaves `[R, B, ...]`.
 

@@ -106,9 +106,7 @@ class Config:
     @property
     def idle(self) -> dict[str, str]:
         """Hyperparameters that a switch leaves without effect, and which switch."""
-        reasons = {}
-        if self.replay == "uniform":
-            reasons |= dict.fromkeys(("priority_exponent", "importance_start"), "config.replay='uniform'")
+        reasons = experience.idle(self)
         if self.head != "categorical":
             reasons |= dict.fromkeys(("lowest_return", "highest_return"), f"config.head={self.head!r}")
         return reasons

@@ -97,12 +97,11 @@ class Config:
     @property
     def idle(self) -> dict[str, str]:
         """Hyperparameters that a switch leaves without effect, and which switch."""
-        reasons = {}
+        reasons = experience.idle(self)
         if self.sequence_length == 1:
             reasons["priority_mix"] = "config.sequence_length=1"
         if self.replay == "uniform":
-            names = ("priority_exponent", "priority_mix", "importance_start", "horizon")
-            reasons |= dict.fromkeys(names, "config.replay='uniform'")
+            reasons |= dict.fromkeys(("priority_mix", "horizon"), "config.replay='uniform'")
         if not self.rescaling:
             reasons["rescaling_epsilon"] = "config.rescaling=False"
         return reasons
