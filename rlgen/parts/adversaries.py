@@ -177,16 +177,18 @@ class Doubling(nn.Module):
 
     Attributes:
         features: output channels.
+        use_bias: whether there are biases, as in `networks.Conv`.
     """
 
     features: int
+    use_bias: bool = True
 
     @nn.compact
     def __call__(self, inputs: Array) -> Array:
         """Maps `[M, H, W, C]` to `[M, 2 H, 2 W, features]`."""
         num, rows, columns, _ = inputs.shape
         init = nn.initializers.he_normal()
-        places = networks.Conv(4 * self.features, (2, 2), padding=1, kernel_init=init)(inputs)
+        places = networks.Conv(4 * self.features, (2, 2), 1, 1, init, self.use_bias)(inputs)
         places = places.reshape(num, rows + 1, columns + 1, 2, 2, self.features)
         phases = [
             [places[:, row : row + rows, column : column + columns, row, column] for column in range(2)]

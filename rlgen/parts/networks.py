@@ -114,6 +114,7 @@ class Conv(nn.Module):
         stride: step of the window along both axes.
         padding: rows and columns of zeros on every side.
         kernel_init: initialiser of the kernel, `[height * width * channels, features]`.
+        use_bias: whether each feature has a bias, which a normalisation of that feature would take away again.
     """
 
     features: int
@@ -121,6 +122,7 @@ class Conv(nn.Module):
     stride: int = 1
     padding: int = 0
     kernel_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
+    use_bias: bool = True
 
     @nn.compact
     def __call__(self, inputs: Array) -> Array:
@@ -138,7 +140,7 @@ class Conv(nn.Module):
 
         height, width = self.kernel_size
         patches = jnp.concatenate([shifted(row, column) for row in range(height) for column in range(width)], axis=-1)
-        return nn.Dense(self.features, kernel_init=self.kernel_init)(patches)
+        return nn.Dense(self.features, self.use_bias, kernel_init=self.kernel_init)(patches)
 
 
 class CNN(nn.Module):

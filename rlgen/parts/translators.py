@@ -1,11 +1,11 @@
 """Networks from images to images and from captions to vectors, a discriminator of patches, and a pool of images.
 
 The networks are those of arXiv:1703.10593, made for small images: no layers at the size of the image itself, zeros at
-the edges where they are reflected there, and one strided convolution less in the discriminator.  Layers are
-normalised over the pixels of all filters together (arXiv:1607.06450) where the paper does so for each filter, which
-would leave the biases of convolutions without a gradient.  The pool is that of arXiv:1612.07828, as arXiv:1703.10593
-fills it: one image after another.  A caption is read as the mean of its words' vectors, whatever their order; what
-comes of it is as large as what stands beside it, so that it is heard from the first step on.
+the edges where they are reflected there, and one strided convolution less in the discriminator.  Each filter of an
+image is normalised by itself (arXiv:1607.08022), and learns a scale and an offset.  The pool is that of
+arXiv:1612.07828, as arXiv:1703.10593 fills it: one image after another.  A caption is read as the mean of its words'
+vectors, whatever their order; what comes of it is as large as what stands beside it, so that it is heard from the first
+step on.
 
 Shape legend: `M` images in a minibatch, `P` images in a pool, `H W C` image, `R S` patches along height and width,
 `L` words of a caption, `E` size of a vector.
@@ -53,8 +53,8 @@ class Reader(nn.Module):
 
 
 def _normalised(hidden: Array) -> Array:
-    """Normalises images `[M, H, W, C]`, each by itself, inside a module."""
-    return nn.LayerNorm(reduction_axes=(-3, -2, -1))(hidden)
+    """Normalises each filter of each image `[*N, H, W, C]` by itself, inside a module."""
+    return nn.LayerNorm(reduction_axes=(-3, -2), feature_axes=-1)(hidden)
 
 
 class Translator(nn.Module):
@@ -74,11 +74,11 @@ class Translator(nn.Module):
         wide = 2 * self.num_filters
         hidden = image
         for size in (self.num_filters, wide):
-            hidden = nn.relu(_normalised(networks.Conv(size, stride=2, padding=1)(hidden)))
+            hidden = nn.relu(_normalised(networks.Conv(size, stride=2, padding=1, use_bias=False)(hidden)))
         for _ in range(self.num_blocks):
-            inner = nn.relu(_normalised(networks.Conv(wide, padding=1)(hidden)))
-            hidden = hidden + _normalised(networks.Conv(wide, padding=1)(inner))
-        hidden = nn.relu(_normalised(adversaries.Doubling(self.num_filters)(hidden)))
+            inner = nn.relu(_normalised(networks.Conv(wide, padding=1, use_bias=False)(hidden)))
+            hidden = hidden + _normalised(networks.Conv(wide, padding=1, use_bias=False)(inner))
+        hidden = nn.relu(_normalised(adversaries.Doubling(self.num_filters, use_bias=False)(hidden)))
         return jnp.tanh(adversaries.Doubling(image.shape[-1])(hidden))
 
 
@@ -95,7 +95,8 @@ class PatchDiscriminator(nn.Module):
     def __call__(self, image: Array) -> Array:
         """Maps `[M, H, W, C]` to `[M, R, S]`."""
         hidden = networks.Conv(self.num_filters, (4, 4), stride=2, padding=1)(image)
-        hidden = networks.Conv(2 * self.num_filters, (4, 4), stride=2, padding=1)(nn.leaky_relu(hidden, _SLOPE))
+        hidden = nn.leaky_relu(hidden, _SLOPE)
+        hidden = networks.Conv(2 * self.num_filters, (4, 4), stride=2, padding=1, use_bias=False)(hidden)
         hidden = nn.leaky_relu(_normalised(hidden), _SLOPE)
         return networks.Conv(1, padding=1)(hidden)[..., 0]
 

@@ -1,5 +1,6 @@
 """Translators: shapes and ranges, captions read by hand, and what a pool keeps and shows."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -30,6 +31,17 @@ def test_no_parameter_of_a_translator_is_without_a_gradient(translator):
     grads = jax.jit(jax.grad(lambda params: (network.apply(params, IMAGES) * IMAGES**2).sum()))(params)
     for path, leaf in jax.tree_util.tree_leaves_with_path(grads):
         assert np.abs(leaf).max() > 1e-4, path
+
+
+def test_each_filter_of_each_image_is_normalised_by_itself(translator):
+    network, params = translator
+    params = jax.tree.map(lambda leaf: leaf * 3, params)  # a deviation that small constants do not change
+    _, kept = network.apply(params, IMAGES, capture_intermediates=lambda module, _: isinstance(module, nn.LayerNorm))
+    normalised = jax.tree.leaves(kept["intermediates"])
+    assert len(normalised) == 5
+    for hidden in normalised:
+        np.testing.assert_allclose(hidden.mean((1, 2)), 0, atol=1e-4)
+        np.testing.assert_allclose(hidden.std((1, 2)), 3, rtol=0.02)
 
 
 def test_a_patch_discriminator_sees_patches():
