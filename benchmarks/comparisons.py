@@ -221,6 +221,75 @@ def _checked_out() -> tuple[Row, ...]:
     )
 
 
+def _brax() -> tuple[Row, ...]:
+    """Rows beside brax, at settings that both sides are given."""
+
+    def row(experiment: str, envs: int, steps: int, work: str, ours: dict[str, Any], theirs: dict[str, Any]) -> Row:
+        algorithm = experiment.split("/")[1]
+        many = f"{envs} environment{'s'[: envs > 1]}"
+        settings = {"num_timesteps": steps, "num_envs": envs, **theirs}
+        return Row(
+            name=f"brax_{algorithm}_pendulum_{envs}_env{'s'[: envs > 1]}",
+            experiment=experiment,
+            options={"steps": steps, **ours, "config": {"num_envs": envs, **ours["config"]}},
+            peer="brax",
+            arguments=(algorithm, json.dumps(settings)),
+            work=f"{algorithm.upper()} Pendulum-v1, {many}{work}, {steps:,} steps, 1 seed",
+        )
+
+    def ppo(envs: int, length: int, minibatches: int, steps: int) -> Row:
+        config = {"rollout_length": length, "num_epochs": 4, "num_minibatches": minibatches, "normalise_rewards": False}
+        rates = {"learning_rate": 1e-3, "learning_rate_end": 1e-3, "adam_epsilon": 1e-8}
+        network = {
+            "policy_hidden_layer_sizes": _SMALL,
+            "value_hidden_layer_sizes": _SMALL,
+            "activation": "tanh",
+            "distribution_type": "normal",
+            "noise_std_type": "log",
+            "init_noise_std": 0.5,  # of actions up to 1; ours is 1 of actions up to 2
+        }
+        theirs = {
+            "unroll_length": length,
+            "batch_size": envs // minibatches,
+            "num_minibatches": minibatches,
+            "num_updates_per_batch": 4,
+            "learning_rate": 1e-3,
+            "discounting": 0.95,
+            "entropy_cost": 0.0,
+            "clipping_epsilon": 0.2,
+            "max_grad_norm": 0.5,
+            "normalize_observations": True,
+            "network": network,
+        }
+        work = f" × {length} steps, 4 epochs × {minibatches} minibatches, 64-64 tanh, observations normalised"
+        return row("policy/ppo/Pendulum-v1", envs, steps, work, {"config": config, "hypers": rates}, theirs)
+
+    def sac(envs: int, gradients: int, warm_up: int, steps: int) -> Row:
+        config = {"num_steps": gradients, "capacity": 100_000, "warm_up": warm_up, "hidden_sizes": _SMALL}
+        hypers = {"temperature_learning_rate": 3e-4, "entropy_share": 0.5}  # which brax does not let one choose
+        theirs = {
+            "grad_updates_per_step": gradients,
+            "batch_size": 256,
+            "min_replay_size": warm_up,
+            "max_replay_size": 100_000,
+            "learning_rate": 1e-3,
+            "discounting": 0.99,
+            "network": {"hidden_layer_sizes": _SMALL, "activation": "relu"},
+        }
+        often = f"{gradients} gradient steps of batch 256 every {envs} steps"
+        if gradients == envs == 1:
+            often = "one gradient step of batch 256 a step"
+        work = f", {often}, ring of 100,000, 64-64 ReLU, learning from step {warm_up:,} on"
+        return row("actor_critic/sac/Pendulum-v1", envs, steps, work, {"config": config, "hypers": hypers}, theirs)
+
+    return (
+        ppo(64, 32, 8, 501_760),
+        ppo(1_024, 16, 16, 1_638_400),
+        sac(1, 1, 5_000, 20_000),
+        sac(16, 8, 4_800, 38_400),  # so that episodes of ours end with the last update
+    )
+
+
 def _task(experiment: str) -> str:
     """Names the task of an experiment in short."""
     return experiment.split("/")[-1].split("-")[0].lower()
@@ -289,6 +358,7 @@ ROWS = (
     *(_flow(task, loop, 1_000_000) for task in ("moons", "circles") for loop in ("scan", "fit")),
     *_checked_out(),
     *_baselines(),
+    *_brax(),
     *(_nflows(task, 1_000_000) for task in ("moons", "circles")),
     *(_vae(library, 300_000) for library in ("torch", "flax")),
 )
