@@ -99,7 +99,9 @@ CARTPOLE = tuple(
     for suffix, config, hypers, target in (
         ("", {}, {}, Target(498.0, f"{CLEANRL}/dqn: 498.4 by its JAX version; {CARTPOLE_LIMIT}")),
         ("-double", {"double": True}, {}, _threshold),
-        ("-dueling", {"dueling": True}, {}, _threshold),
+        # Chosen by `rlgen sweep value/dqn/CartPole-v1-dueling --seeds 4 --seed 100 --grid hypers.annealed_share=0,1
+        # --grid hypers.learning_rate=2.5e-4,5e-4,1e-3`.
+        ("-dueling", {"dueling": True}, {"learning_rate": 5e-4}, _threshold),
         ("-n-step", {"n_step": 3}, {}, _threshold),
         ("-noisy", {"noisy": True}, _GREEDY, _threshold),
         ("-prioritised", {"replay": "proportional"}, {}, _threshold),
