@@ -35,7 +35,6 @@ from rlgen.parts import (
     networks,
     optim,
     q_networks,
-    random,
     soft,
 )
 from rlgen.parts.control import ActorAndCritics, Critics
@@ -199,19 +198,17 @@ def goal(key: Key, learner: Learner, minibatch: Steps, hypers: Hypers, *, networ
     Returns:
         Returns, equally likely, `[M, L]`.
     """
-    config, num = network.config, network.config.num_critics
+    config = network.config
     action_key, critics_key, subset_key = jax.random.split(key, 3)
     chosen = soft.choices(action_key, learner.actor, minibatch.next_obs, actor=network.actor)
     alpha = soft.temperature(learner.log_temperature, hypers, kind=config.temperature)
     bonus = alpha * soft.entropy(chosen)[:, None]
     predicted = network.critics.predict(critics_key, learner.target, minibatch.next_obs, chosen.action)
     if config.head == "quantile":
-        pool = jnp.moveaxis(predicted, 0, -2).reshape(predicted.shape[1], -1)
-        onward = distributional.ascending(pool)[:, : num * (config.num_quantiles - config.num_dropped)]
+        onward = distributional.truncated(predicted, config.num_dropped)
     else:
-        if config.num_targets < num:
-            predicted = predicted[random.permutation(subset_key, num)[: config.num_targets]]
-        onward = (chosen.probability * predicted.min(axis=0)).sum(-1, keepdims=True)
+        value = control.least(subset_key, predicted, num=config.num_targets)
+        onward = (chosen.probability * value).sum(-1, keepdims=True)
     return lax.stop_gradient(minibatch.reward[:, None] + minibatch.discount[:, None] * (onward + bonus))
 
 

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rlgen.core import Array, Box, Discrete, Key, Space, Spec, Tree
-from rlgen.parts import distributional, networks
+from rlgen.parts import distributional, networks, random
 
 
 class Critic(nn.Module):
@@ -158,6 +158,22 @@ def atoms(hypers: Any, *, config: Any) -> Array | None:
     if config.head != "categorical":
         return None
     return distributional.support(hypers.lowest_return, hypers.highest_return, config.num_atoms)
+
+
+def least(key: Key, predicted: Array, *, num: int) -> Array:
+    """Least value of some critics, drawn anew at every call unless all are asked: arXiv:2101.05982.
+
+    Args:
+        key: consumed.
+        predicted: `[C, *N]`.
+        num: critics that are asked, at most `C`.
+
+    Returns:
+        `[*N]`.
+    """
+    if num < len(predicted):
+        predicted = predicted[random.permutation(key, len(predicted))[:num]]
+    return predicted.min(axis=0)
 
 
 def check_actions(space: Space, *, discrete: bool = False) -> None:

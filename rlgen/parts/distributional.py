@@ -1,12 +1,13 @@
 """Distributions of the return: their means, what they are to become, and how far off they are.
 
 Sources: the categorical distribution and its projection are C51's, arXiv:1707.06887; quantiles at fixed fractions are
-QR-DQN's, arXiv:1710.10044; quantiles at fractions that are drawn are IQN's, arXiv:1806.06923.
+QR-DQN's, arXiv:1710.10044; quantiles at fractions that are drawn are IQN's, arXiv:1806.06923; quantiles of several
+critics in one truncated pool are TQC's, arXiv:2005.04269.
 
 Every kind predicts `K` numbers for each action: one value, `K` logits of atoms that lie on a fixed support, or `K`
 quantiles.
 
-Shape legend: `N` any batch shape, `A` actions, `K` numbers that predict, `L` numbers of the target.
+Shape legend: `N` any batch shape, `A` actions, `C` critics, `K` numbers that predict, `L` numbers of the target.
 """
 
 import functools
@@ -43,6 +44,21 @@ def ascending(returns: Array) -> Array:
 
     bits = lax.bitcast_convert_type(lax.stop_gradient(returns), jnp.int32)
     return lax.bitcast_convert_type(turned(jnp.sort(turned(bits), axis=-1, stable=False)), jnp.float32)
+
+
+def truncated(predicted: Array, num_dropped: int) -> Array:
+    """Pools the quantiles of critics and drops the largest, without a gradient: TQC's equation 7.
+
+    Args:
+        predicted: `[C, *N, K]`.
+        num_dropped: quantiles a critic that are dropped, less than `K`.
+
+    Returns:
+        `[*N, C * (K - num_dropped)]`, in ascending order.
+    """
+    num_critics, *_, num_quantiles = predicted.shape
+    pool = jnp.moveaxis(predicted, 0, -2).reshape(*predicted.shape[1:-1], -1)
+    return ascending(pool)[..., : num_critics * (num_quantiles - num_dropped)]
 
 
 def project(returns: Array, probabilities: Array, atoms: Array) -> Array:

@@ -97,3 +97,12 @@ def test_actions_are_random_until_there_is_enough():
         if random:
             np.testing.assert_allclose(taken.min(0), [-2.0, 0.0], atol=0.02)
             np.testing.assert_allclose(taken.max(0), [2.0, 1.0], atol=0.02)
+
+
+def test_the_least_value_is_of_all_critics_or_of_a_few_drawn_alike():
+    predicted = jnp.arange(4.0)[:, None]  # four critics of one example
+    assert control.least(jax.random.key(0), predicted, num=4) == 0
+    draw = jax.jit(jax.vmap(lambda key: control.least(key, predicted, num=2)[0]))
+    found = np.asarray(draw(jax.random.split(jax.random.key(0), 6_000)))
+    shares = [(found == value).mean() for value in range(4)]
+    np.testing.assert_allclose(shares, [1 / 2, 1 / 3, 1 / 6, 0], atol=0.025)  # of six pairs

@@ -167,3 +167,9 @@ def test_returns_are_sorted_as_numpy_sorts_them():
     returns = np.random.default_rng(0).normal(size=(3, 50)).astype(np.float32)
     returns[0, :6] = [0.0, -0.0, np.inf, -np.inf, 1e-42, -1e-42]
     np.testing.assert_array_equal(distributional.ascending(returns), np.sort(returns, axis=-1))
+
+
+def test_a_truncated_pool_holds_the_smallest_of_all_critics_together():
+    quantiles = jnp.array([[[1.0, 9.0, 4.0]], [[2.0, 3.0, 8.0]]])  # two critics of one example
+    np.testing.assert_array_equal(distributional.truncated(quantiles, 1), [[1.0, 2.0, 3.0, 4.0]])
+    np.testing.assert_array_equal(distributional.truncated(quantiles, 2), [[1.0, 2.0]])
