@@ -70,4 +70,4 @@ def find(name: str) -> Experiment:
     close = difflib.get_close_matches(name.lower(), spellings, n=3, cutoff=0.5)
     near = list(dict.fromkeys(full for spelling in close for full in spellings[spelling]))[:3]
     hint = f"; did you mean {' or '.join(near)}?" if near else "."
-    raise LookupError(f"no experiment is called {name!r}{hint} All names: {', '.join(EXPERIMENTS)}")
+    raise LookupError(f"no experiment is called {name!r}{hint} `rlgen list` names all {len(EXPERIMENTS)}")

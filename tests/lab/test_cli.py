@@ -136,6 +136,15 @@ def test_what_is_impossible_is_refused_in_one_line(capsys, tmp_path, monkeypatch
     assert not list(tmp_path.iterdir())  # no folder is left of a sweep that never began
 
 
+@pytest.mark.parametrize("name", ["value/dqn/CartPole-v1-duelling", "qqqq"])
+def test_a_wrong_name_is_not_answered_with_the_whole_catalogue(capsys, name):
+    code, printed = errors_of(capsys, "sweep", name)
+    assert code == 2
+    assert name in printed
+    assert "`rlgen list` names all" in printed
+    assert len(printed) < 300
+
+
 def test_a_sweep_asks_for_what_was_typed(monkeypatch, tmp_path):
     asked = []
     monkeypatch.setattr(runner, "run", lambda *wanted: asked.append(wanted))
