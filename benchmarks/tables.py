@@ -60,9 +60,8 @@ def learning() -> str:
         )
     head = ["experiment", "seeds", "steps a seed", "IQM [95 %]", "target", "reached", "seconds", "steps/s, all seeds"]
     text = (
-        "The IQM is of what the trained policies score when all steps are done, mostly without\n"
-        "exploring; of bandits, over the whole run.  Curves show the episodes of training, which do explore, and may end well\n"
-        "below it.\n\n"
+        "The IQM is of what the trained policies score when all steps are done, mostly without exploring; of bandits,\n"
+        "over the whole run.  Curves show the episodes of training, which do explore, and may end well below it.\n\n"
     )
     return "## Learning\n\n" + text + _table(head, rows)
 
