@@ -19,6 +19,7 @@ from rlgen.core import Array, Key
 
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = 0x1BD11BDA
+_MANY = 16  # numbers of one draw
 
 
 def threefry(key: Array, high: Array, low: Array) -> tuple[Array, Array]:
@@ -56,6 +57,9 @@ def _split(key: Array, shape: tuple[int, ...]) -> Array:
 
 
 def _random_bits(key: Array, bit_width: int, shape: tuple[int, ...]) -> Array:
+    if math.prod(shape) >= _MANY:
+        # XLA hashes a key anew in every loop that reads it, and with it all keys that it was split from; this keeps it.
+        key = lax.optimization_barrier(key)
     high, low = _hash_of_positions(key, shape)
     if bit_width == 64:
         return (high.astype(jnp.uint64) << jnp.uint64(32)) | low.astype(jnp.uint64)
