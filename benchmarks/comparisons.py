@@ -38,7 +38,9 @@ _DQN = (
 _PIXELS = "PPO Breakout-MinAtar, 64 environments × 128 steps, 4 epochs × 8 minibatches, 64-64 ReLU"
 
 
-def _row(algorithm: str, experiment: str, work: str, seeds: int, steps: int, **peer: Any) -> Row:
+def _row(
+    algorithm: str, experiment: str, work: str, seeds: int, steps: int, ours: dict[str, Any] | None = None, **peer: Any
+) -> Row:
     """A row at purejaxrl's own defaults but for the budget, which is cut so that many repeats fit into an hour.
 
     Args:
@@ -47,12 +49,13 @@ def _row(algorithm: str, experiment: str, work: str, seeds: int, steps: int, **p
         work: what both sides do.
         seeds: of both.
         steps: of each seed.
+        ours: further options for `benchmarks.worker`.
         **peer: further settings of purejaxrl.
     """
     return Row(
         name=f"{algorithm}_{_task(experiment)}_{_many(seeds)}",
         experiment=experiment,
-        options={"seeds": seeds, "steps": steps},
+        options={"seeds": seeds, "steps": steps, **(ours or {})},
         peer="purejaxrl",
         arguments=(algorithm, json.dumps({"seeds": seeds, "TOTAL_TIMESTEPS": steps, **peer})),
         work=f"{work}, {steps:,} steps a seed, {_many(seeds, ' ')}",
@@ -301,6 +304,7 @@ def _many(seeds: int, between: str = "_") -> str:
 
 
 _MINATAR = {"ENV_NAME": "Breakout-MinAtar", "NUM_ENVS": 64, "NUM_MINIBATCHES": 8, "LR": 5e-3, "ACTIVATION": "relu"}
+_LONG_ROLLOUTS = {"config": {"num_envs": 64, "rollout_length": 128}}
 
 _SMALL = (64, 64)
 _SAC = "SAC Pendulum-v1, one environment, one gradient step of batch 256 a step, ring of 100 000, 64-64 ReLU"
@@ -343,7 +347,7 @@ _DQN_THEIRS = {
 ROWS = (
     _row("ppo", "policy/ppo/CartPole-v1", _PPO, 1, 500_000),
     _row("ppo", "policy/ppo/CartPole-v1", _PPO, 16, 200_000),
-    _row("ppo", "policy/ppo/Breakout-MinAtar", _PIXELS, 4, 1_000_000, **_MINATAR),
+    _row("ppo", "policy/ppo/Breakout-MinAtar", _PIXELS, 4, 1_000_000, _LONG_ROLLOUTS, **_MINATAR),
     _row("dqn", "value/dqn/CartPole-v1", _DQN, 1, 200_000),
     _row("dqn", "value/dqn/CartPole-v1", _DQN, 16, 100_000),
     *(

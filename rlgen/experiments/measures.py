@@ -99,24 +99,26 @@ def kernel_distance(key: Key, sample: Sample, data: Data, *, judge: str, num: in
 
 
 def neighbour_accuracy(key: Key, sample: Sample, data: Data, *, num: int, pool: int = 1) -> Array:
-    """Accuracy with which the nearest neighbour tells samples from held-out images by their pixels, arXiv:1610.06545.
+    """Accuracy with which the nearest neighbour tells samples from held-out examples, arXiv:1610.06545.
 
     Args:
         key: consumed.
-        sample: `(key, N) -> [N, H, W, C]` uint8.
+        sample: `(key, N) -> [N, H, W, C]` uint8, or `[N, F]`.
         data: the dataset.
-        num: samples, and held-out images; fewer where there are fewer of these.
-        pool: side of the squares whose means are compared in place of pixels; it divides height and width.
+        num: samples, and held-out examples; fewer where there are fewer of these.
+        pool: side of the squares of images whose means are compared in place of pixels; it divides height and width.
 
     Returns:
-        Scalar: ½ at best, 1 where samples lie apart from images.
+        Scalar: ½ at best, 1 where samples lie apart from examples.
     """
     held_out = data.test[:num]
 
-    def coarse(images: Array) -> Array:
-        count, height, width, channels = images.shape
-        squares = images.astype(jnp.float32).reshape(count, height // pool, pool, width // pool, pool, channels)
-        return squares.mean(axis=(2, 4)).reshape(count, -1) / 255
+    def coarse(examples: Array) -> Array:
+        if pool == 1:
+            return examples.reshape(len(examples), -1).astype(jnp.float32)
+        count, height, width, channels = examples.shape
+        squares = examples.astype(jnp.float32).reshape(count, height // pool, pool, width // pool, pool, channels)
+        return squares.mean(axis=(2, 4)).reshape(count, -1)
 
     return quality.neighbour_accuracy(coarse(draw(key, sample, len(held_out))), coarse(held_out))
 

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 
 from rlgen.core import NOTHING, Array, Box, Key, Source, Spec
-from rlgen.experiments.pictures import Measure, measured
+from rlgen.experiments.pictures import Data, Measure, measured
 from rlgen.experiments.tasks import LOSS, Drawn
 from rlgen.sources import plane
 from rlgen.train import Report
@@ -63,8 +63,9 @@ class PlaneTask(Drawn):
 
     def score(self, algorithm: ModuleType, config: Any, data: Any) -> Callable[[Key, Array, Any, Any], Array]:
         """The algorithm's own held-out score, or the measure of its samples."""
+        del data
         if self.measure is not None:
-            return measured(self.measure, algorithm.build(self.spec, config).policy, data)
+            return measured(self.measure, algorithm.build(self.spec, config).policy, Data((), self.held_out))
         measure = algorithm.build_score(self.spec, config)
         return lambda key, step, state, hypers: measure(key, state, self.held_out, hypers)
 

@@ -11,7 +11,7 @@ import pytest
 from rlgen.core import NOTHING
 from rlgen.experiments import judges, measures
 from rlgen.experiments.pictures import Data
-from rlgen.experiments.rows import adversaries
+from rlgen.experiments.rows import adversaries, flows
 from rlgen.sources import plane
 
 MIXTURES = {
@@ -93,6 +93,17 @@ def test_the_neighbour_compares_means_of_squares():
 
     assert accuracy(1) == 1
     assert accuracy(2) < 0.5
+
+
+def test_the_neighbour_tells_points_apart_where_they_lie_apart():
+    task = next(row.task for row in flows.ROWS if row.name.endswith("circles-spline-samples"))
+    held_out = Data((), task.held_out)
+
+    def accuracy(moved):
+        return task.measure(jax.random.key(0), lambda key, num: task.draw(key, (num,)) + moved, held_out)
+
+    assert abs(accuracy(0.0) - 0.5) < 0.03
+    assert accuracy(0.2) > 0.6
 
 
 def test_rows_of_images_measure_samples_without_an_input():

@@ -1,6 +1,10 @@
 """Experiments on normalising flows."""
 
-from rlgen.experiments.experiment import Experiment
+import dataclasses
+import functools
+
+from rlgen.experiments import measures
+from rlgen.experiments.experiment import Experiment, Target
 from rlgen.experiments.pictures import ImageTask
 from rlgen.experiments.planes import PlaneTask
 from rlgen.generative import flow
@@ -8,6 +12,7 @@ from rlgen.sources import plane
 
 TINY = {"batch_size": 4, "num_layers": 1, "hidden_sizes": (4,), "num_bins": 2}
 BITS = "bits a dimension"
+TOLD_APART = "accuracy of the nearest neighbour in telling samples from points (½ at best)"
 
 
 def on_plane(task: str, draw: plane.Draw, architecture: str = "glow", **config) -> Experiment:
@@ -33,12 +38,34 @@ def on_plane(task: str, draw: plane.Draw, architecture: str = "glow", **config) 
     )
 
 
+def told_apart(row: Experiment) -> Experiment:
+    """The same flow, judged by its samples instead of its likelihood.
+
+    Args:
+        row: made by `on_plane`.
+
+    Returns:
+        The row.
+    """
+    measure = functools.partial(measures.neighbour_accuracy, num=2_000)
+    return dataclasses.replace(
+        row,
+        name=f"{row.name}-samples",
+        task=dataclasses.replace(row.task, metric=TOLD_APART, measure=measure),
+        target=Target(0.55, "set by this project: samples that pass a two-sample classifier", direction="min"),
+    )
+
+
+_SPLINES = (
+    on_plane("moons-spline", plane.moons, "spline", num_layers=4),
+    on_plane("circles-spline", plane.circles, "spline", num_layers=4),
+)
 ROWS = (
     on_plane("moons", plane.moons),
     on_plane("circles", plane.circles),
     on_plane("moons-realnvp", plane.moons, "realnvp", num_layers=5),
-    on_plane("moons-spline", plane.moons, "spline", num_layers=4),
-    on_plane("circles-spline", plane.circles, "spline", num_layers=4),
+    *_SPLINES,
+    *map(told_apart, _SPLINES),
     on_plane("moons-autoregressive", plane.moons, "autoregressive", num_layers=5),
     on_plane("eight-gaussians", plane.eight_gaussians, "spline", num_layers=4),
     on_plane("25-gaussians", plane.twenty_five_gaussians, "spline", num_layers=4, num_bins=16),
