@@ -39,7 +39,14 @@ _PIXELS = "PPO Breakout-MinAtar, 64 environments × 128 steps, 4 epochs × 8 min
 
 
 def _row(
-    algorithm: str, experiment: str, work: str, seeds: int, steps: int, ours: dict[str, Any] | None = None, **peer: Any
+    algorithm: str,
+    experiment: str,
+    work: str,
+    seeds: int,
+    steps: int,
+    ours: dict[str, Any] | None = None,
+    name: str = "",
+    **peer: Any,
 ) -> Row:
     """A row at purejaxrl's own defaults but for the budget, which is cut so that many repeats fit into an hour.
 
@@ -50,10 +57,11 @@ def _row(
         seeds: of both.
         steps: of each seed.
         ours: further options for `benchmarks.worker`.
+        name: last part of the row's; "" for the number of seeds.
         **peer: further settings of purejaxrl.
     """
     return Row(
-        name=f"{algorithm}_{_task(experiment)}_{_many(seeds)}",
+        name=f"{algorithm}_{_task(experiment)}_{name or _many(seeds)}",
         experiment=experiment,
         options={"seeds": seeds, "steps": steps, **(ours or {})},
         peer="purejaxrl",
@@ -62,7 +70,9 @@ def _row(
     )
 
 
-def _rejax(experiment: str, work: str, seeds: int, steps: int, ours: dict[str, Any], theirs: dict[str, Any]) -> Row:
+def _rejax(
+    experiment: str, work: str, seeds: int, steps: int, ours: dict[str, Any], theirs: dict[str, Any], name: str = ""
+) -> Row:
     """A row at settings that both sides are given.
 
     Args:
@@ -72,11 +82,12 @@ def _rejax(experiment: str, work: str, seeds: int, steps: int, ours: dict[str, A
         steps: of each seed.
         ours: options for `benchmarks.worker`.
         theirs: fields of rejax's algorithm.
+        name: last part of the row's; "" for the number of seeds.
     """
     algorithm = work.split()[0].lower()
     settings = {"seeds": seeds, "total_timesteps": steps, **theirs}
     return Row(
-        name=f"rejax_{algorithm}_{_task(experiment)}_{_many(seeds)}",
+        name=f"rejax_{algorithm}_{_task(experiment)}_{name or _many(seeds)}",
         experiment=experiment,
         options={"seeds": seeds, "steps": steps, **ours},
         peer="rejax",
@@ -344,9 +355,53 @@ _DQN_THEIRS = {
     "agent_kwargs": {"activation": "relu"},  # its layers are 64-64
 }
 
+_MANY_ENVS = 2_048
+_CROWD = _PPO.replace("4 environments", "2 048 environments")
+_CROWD_OURS = {"config": {"num_envs": _MANY_ENVS}}
+
+
+def _on_policy() -> tuple[Row, ...]:
+    """Rows of PPO and PQN beside rejax, whose PQN has layers of 64-64 alone."""
+
+    def theirs(envs: int, length: int, minibatches: int, **fields: Any) -> dict[str, Any]:
+        shape = {"num_envs": envs, "num_steps": length, "num_minibatches": minibatches, "num_epochs": 4}
+        return {"env": "CartPole-v1", **shape, **fields}
+
+    tanh = {"learning_rate": 2.5e-4, "max_grad_norm": 0.5, "agent_kwargs": {"activation": "tanh"}}
+    relu = {"env": "Breakout-MinAtar", "learning_rate": 5e-3, "agent_kwargs": {"activation": "relu"}}
+    pqn = "PQN CartPole-v1, 32 environments × 64 steps, 4 epochs × 16 minibatches, 64-64 ReLU, layer norm, λ 0.9"
+    pqn_ours = {"config": {"hidden_sizes": _SMALL}, "hypers": {"trace_decay": 0.9}}
+    pqn_theirs = theirs(32, 64, 16, learning_rate=1e-4, td_lambda=0.9)
+    return (
+        _rejax("policy/ppo/CartPole-v1", _PPO, 1, 500_224, {}, theirs(4, 128, 4, **tanh)),
+        _rejax(
+            "policy/ppo/CartPole-v1",
+            _CROWD,
+            1,
+            2_097_152,
+            _CROWD_OURS,
+            theirs(_MANY_ENVS, 128, 4, **tanh),
+            f"{_MANY_ENVS}_envs",
+        ),
+        _rejax("policy/ppo/Breakout-MinAtar", _PIXELS, 1, 507_904, _LONG_ROLLOUTS, theirs(64, 128, 8, **relu)),
+        _rejax("value/pqn/CartPole-v1", pqn, 1, 501_760, pqn_ours, pqn_theirs),
+    )
+
+
 ROWS = (
     _row("ppo", "policy/ppo/CartPole-v1", _PPO, 1, 500_000),
     _row("ppo", "policy/ppo/CartPole-v1", _PPO, 16, 200_000),
+    _row("ppo", "policy/ppo/CartPole-v1", _PPO, 64, 100_000),
+    _row(
+        "ppo",
+        "policy/ppo/CartPole-v1",
+        _CROWD,
+        1,
+        2_097_152,
+        _CROWD_OURS,
+        f"{_MANY_ENVS}_envs",
+        NUM_ENVS=_MANY_ENVS,
+    ),
     _row("ppo", "policy/ppo/Breakout-MinAtar", _PIXELS, 4, 1_000_000, _LONG_ROLLOUTS, **_MINATAR),
     _row("dqn", "value/dqn/CartPole-v1", _DQN, 1, 200_000),
     _row("dqn", "value/dqn/CartPole-v1", _DQN, 16, 100_000),
@@ -359,6 +414,17 @@ ROWS = (
             _rejax("value/dqn/CartPole-v1", _REJAX_DQN, seeds, steps, _DQN_OURS, _DQN_THEIRS),
         )
     ),
+    _rejax(
+        "value/dqn/CartPole-v1",
+        "DQN CartPole-v1, each side at its own defaults: here those of purejaxrl, there one environment and a gradient"
+        " step of batch 256 for each of its steps",
+        1,
+        50_000,
+        {},
+        {"env": "CartPole-v1"},
+        "defaults",
+    ),
+    *_on_policy(),
     *(_flow(task, loop, 1_000_000) for task in ("moons", "circles") for loop in ("scan", "fit")),
     *_checked_out(),
     *_baselines(),
