@@ -315,7 +315,6 @@ def _many(seeds: int, between: str = "_") -> str:
 
 
 _MINATAR = {"ENV_NAME": "Breakout-MinAtar", "NUM_ENVS": 64, "NUM_MINIBATCHES": 8, "LR": 5e-3, "ACTIVATION": "relu"}
-_LONG_ROLLOUTS = {"config": {"num_envs": 64, "rollout_length": 128}}
 
 _SMALL = (64, 64)
 _SAC = "SAC Pendulum-v1, one environment, one gradient step of batch 256 a step, ring of 100 000, 64-64 ReLU"
@@ -383,7 +382,7 @@ def _on_policy() -> tuple[Row, ...]:
             theirs(_MANY_ENVS, 128, 4, **tanh),
             f"{_MANY_ENVS}_envs",
         ),
-        _rejax("policy/ppo/Breakout-MinAtar", _PIXELS, 1, 507_904, _LONG_ROLLOUTS, theirs(64, 128, 8, **relu)),
+        _rejax("policy/ppo/Breakout-MinAtar", _PIXELS, 1, 507_904, {}, theirs(64, 128, 8, **relu)),
         _rejax("value/pqn/CartPole-v1", pqn, 1, 501_760, pqn_ours, pqn_theirs),
     )
 
@@ -402,7 +401,7 @@ ROWS = (
         f"{_MANY_ENVS}_envs",
         NUM_ENVS=_MANY_ENVS,
     ),
-    _row("ppo", "policy/ppo/Breakout-MinAtar", _PIXELS, 4, 1_000_000, _LONG_ROLLOUTS, **_MINATAR),
+    _row("ppo", "policy/ppo/Breakout-MinAtar", _PIXELS, 4, 1_000_000, **_MINATAR),
     _row("dqn", "value/dqn/CartPole-v1", _DQN, 1, 200_000),
     _row("dqn", "value/dqn/CartPole-v1", _DQN, 16, 100_000),
     *(
