@@ -25,8 +25,9 @@ SEEDS = (0, 1, 2**31 - 1)
         lambda key: jax.random.permutation(key, 17),
         lambda key: jax.vmap(lambda k: jax.random.uniform(k, (3,)))(jax.random.split(key, 4)),
         lambda key: jax.random.randint(key, (), -3, 9),
+        lambda key: jax.vmap(lambda k: jax.random.normal(k, (20,)))(jax.random.split(key, 4)),
     ],
-    ids=["split", "fold_in", "vmapped fold_in", "8", "16", "32", "normal", "permutation", "vmap", "scalar"],
+    ids=["split", "fold_in", "vmapped fold_in", "8", "16", "32", "normal", "permutation", "vmap", "scalar", "many"],
 )
 def test_bits_are_those_of_jax(function, seed):
     ours, theirs = function(random.key(seed)), function(jax.random.key(seed))
@@ -40,6 +41,14 @@ def test_no_loop_is_left():
 
     assert "while" not in jax.jit(draw).lower(random.key(0)).as_text()
     assert "while" in jax.jit(draw).lower(jax.random.key(0)).as_text()  # or the module is no longer needed
+
+
+@pytest.mark.parametrize(("num", "is_kept"), [(4, False), (128, True)])
+def test_the_key_of_a_draw_of_many_numbers_is_kept(num, is_kept):
+    def draw(key):
+        return jax.random.normal(jax.random.split(key)[0], (num,))
+
+    assert ("optimization_barrier" in jax.jit(draw).lower(random.key(0)).as_text()) == is_kept
 
 
 def test_too_many_numbers_are_refused():
