@@ -8,6 +8,7 @@ from benchmarks import (
     ablation,
     compiling,
     figures,
+    films,
     judges,
     lander,
     learners,
@@ -187,6 +188,17 @@ def _overestimation(seeds: int = 16) -> None:
     overestimation.run(seeds)
 
 
+@app.command(name="film")
+def _film(folder: tyro.conf.Positional[Path], episodes: int = 5) -> None:
+    """Play the policy of a run's first seed and keep its episodes, for a film.
+
+    Args:
+        folder: the run folder.
+        episodes: how many.
+    """
+    films.run(folder, episodes)
+
+
 @app.command(name="tables")
 def _tables() -> None:
     """Write benchmarks/README.md and its figures from the results that are kept."""
@@ -196,6 +208,7 @@ def _tables() -> None:
         variance.draw(),
         *overestimation.draw(),
         *scale.draw(),
+        *films.draw(),
         tables.write(),
     ]:
         print(path)

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks import ablation, figures, measure, overestimation, scale, variance
+from benchmarks import ablation, figures, films, measure, overestimation, scale, variance
 
 _HEAD = """# Benchmarks
 
@@ -15,7 +15,7 @@ Commands: `python -m benchmarks learning [--only GLOB]`, `python -m benchmarks s
 `python -m benchmarks replay`, `python -m benchmarks planning`, `python -m benchmarks learners
 --python PYTHON`, `python -m benchmarks walks`, `python -m benchmarks scale`, `python -m benchmarks lander`, `python
 -m benchmarks ablation`, `python -m benchmarks variance`, `python -m benchmarks overestimation`, `python -m benchmarks
-tables`.
+film RUN`, `python -m benchmarks tables`.
 """
 
 
@@ -253,8 +253,9 @@ def pictures() -> str:
     titles |= {"bandit-study": figures.STUDY_TITLE, variance.FIGURE: variance.TITLE}
     titles |= {overestimation.FIGURE: overestimation.TITLE, scale.FIGURE: scale.TITLE}
     titles |= {study.figure: study.title for study in ablation.STUDIES}
-    drawn = {name: title for name, title in titles.items() if (figures.FIGURES / f"{name}.png").exists()}
-    return "## Pictures\n\n" + "\n".join(f"![{title}](figures/{name}.png)\n" for name, title in drawn.items())
+    drawn = {f"{name}.png": title for name, title in titles.items() if (figures.FIGURES / f"{name}.png").exists()}
+    drawn |= {f"{name}.gif": f"{title}: a film of the trained policy" for name, title in films.titles().items()}
+    return "## Pictures\n\n" + "\n".join(f"![{title}](figures/{name})\n" for name, title in drawn.items())
 
 
 def write() -> Path:

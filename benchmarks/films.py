@@ -1,0 +1,67 @@
+"""Films of trained policies, made from the episodes that are kept.
+
+What is kept is what the policy saw, did and earned, so that the film can be drawn again without training.
+"""
+
+import functools
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks import figures, measure
+from rlgen.experiments import catalogue
+from rlgen.lab import film, runner, walks
+from rlgen.lab.drawings import Episode
+
+KEPT = measure.RESULTS / "film"
+
+
+def run(folder: Path, episodes: int) -> None:
+    """Plays the policy of a run's first seed and keeps its episodes.
+
+    Args:
+        folder: of a run that was trained to its end, in an environment whose observations are arrays.
+        episodes: how many.
+    """
+    trained = runner.restore(folder)
+    experiment = trained.experiment
+    task: Any = experiment.task
+    state, hypers = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), (trained.state.algorithm, trained.hypers))
+    policy_of = functools.partial(walks.policy, experiment=experiment, explore=task.explore)
+    learned = jnp.int32(trained.bound.num_updates), state, hypers
+    played = film.record(jax.random.key(0), policy_of, learned, task.env, episodes)
+    arrays = {f"{name}_{i}": value for i, episode in enumerate(played) for name, value in episode._asdict().items()}
+    KEPT.mkdir(parents=True, exist_ok=True)
+    path = KEPT / f"{experiment.name.replace('/', '_')}.npz"
+    about = {"experiment": experiment.name, "episodes": episodes, "machine": measure.machine()}
+    np.savez_compressed(path, about=np.array(json.dumps(about)), **arrays)
+    print(path, [float(episode.reward.sum()) for episode in played])
+
+
+def titles() -> dict[str, str]:
+    """The films that are kept: the name of each picture and its title."""
+    return {f"{path.stem}-film": _about(path)["experiment"] for path in sorted(KEPT.glob("*.npz"))}
+
+
+def draw() -> list[Path]:
+    """Draws the films that are kept and says where."""
+    paths = []
+    for kept in sorted(KEPT.glob("*.npz")):
+        about = _about(kept)
+        with np.load(kept) as arrays:
+            played = [
+                Episode(*(arrays[f"{name}_{index}"] for name in Episode._fields)) for index in range(about["episodes"])
+            ]
+        task: Any = catalogue.EXPERIMENTS[about["experiment"]].task
+        paths.append(figures.FIGURES / f"{kept.stem}-film.gif")
+        film.film(paths[-1], task.env, played)
+    return paths
+
+
+def _about(kept: Path) -> dict[str, Any]:
+    with np.load(kept) as arrays:
+        return json.loads(str(arrays["about"]))
