@@ -5,6 +5,7 @@ What is kept is what the policy saw, did and earned, so that the film can be dra
 
 import functools
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +35,17 @@ def run(folder: Path, episodes: int) -> None:
     policy_of = functools.partial(walks.policy, experiment=experiment, explore=task.explore)
     learned = jnp.int32(trained.bound.num_updates), state, hypers
     played = film.record(jax.random.key(0), policy_of, learned, task.env, episodes)
+    print(keep(experiment.name, played), [float(episode.reward.sum()) for episode in played])
+
+
+def keep(experiment: str, played: Sequence[Episode]) -> Path:
+    """Writes what happened in some episodes of an experiment and says where."""
     arrays = {f"{name}_{i}": value for i, episode in enumerate(played) for name, value in episode._asdict().items()}
+    about = {"experiment": experiment, "episodes": len(played), "machine": measure.machine()}
     KEPT.mkdir(parents=True, exist_ok=True)
-    path = KEPT / f"{experiment.name.replace('/', '_')}.npz"
-    about = {"experiment": experiment.name, "episodes": episodes, "machine": measure.machine()}
+    path = KEPT / f"{experiment.replace('/', '_')}.npz"
     np.savez_compressed(path, about=np.array(json.dumps(about)), **arrays)
-    print(path, [float(episode.reward.sum()) for episode in played])
+    return path
 
 
 def titles() -> dict[str, str]:

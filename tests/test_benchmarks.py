@@ -2,10 +2,13 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
+from PIL import Image
 
-from benchmarks import comparisons, products, tables
+from benchmarks import comparisons, figures, films, products, tables
 from rlgen.experiments import catalogue
+from rlgen.lab.drawings import Episode
 
 LEFT, RIGHT = jnp.ones((3, 4)), jnp.ones((4, 5))
 
@@ -49,3 +52,14 @@ def test_the_page_is_made_of_the_results_that_are_kept():
     for part in (tables.learning, tables.speed, tables.limits, tables.memory, tables.compilation, tables.lander):
         text = part()
         assert "\n| --- |" in text and "nan" not in text
+
+
+def test_a_film_is_drawn_again_from_the_episodes_that_are_kept(tmp_path, monkeypatch):
+    for module, name in ((films, "KEPT"), (figures, "FIGURES")):
+        monkeypatch.setattr(module, name, tmp_path)
+    played = [Episode(np.arange(4.0 * num + 4).reshape(-1, 4), np.ones(num, int), np.ones(num)) for num in (5, 2)]
+    films.keep("policy/ppo/CartPole-v1", played)
+    (path,) = films.draw()
+    assert films.titles() == {path.stem: "policy/ppo/CartPole-v1"}
+    with Image.open(path) as picture:
+        assert picture.n_frames == 6 + 3
