@@ -240,10 +240,12 @@ PIXELS = (
     _ppo(
         "Pong-misc",
         EnvTask(own(frames.pong)),
-        {"num_envs": 32, "hidden_sizes": (128,), "activation": "relu"},
-        {"learning_rate": 1e-3},
-        1_000_000,
-        seeds=4,
+        # Chosen by `rlgen sweep policy/ppo/Pong-misc --seeds 2 --seed 100 --steps 400000 --grid
+        # hypers.learning_rate=1e-3,3e-3`; with 4 minibatches at 1e-3 four seeds end a million steps at -0.42.
+        {"num_envs": 32, "num_minibatches": 16, "hidden_sizes": (128,), "activation": "relu"},
+        {"learning_rate": 3e-3},
+        2_000_000,
+        seeds=2,
     ),
 )
 
