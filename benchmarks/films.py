@@ -3,19 +3,16 @@
 What is kept is what the policy saw, did and earned, so that the film can be drawn again without training.
 """
 
-import functools
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import figures, measure
 from rlgen.experiments import catalogue
-from rlgen.lab import film, runner, walks
+from rlgen.lab import film, runner
 from rlgen.lab.drawings import Episode
 
 KEPT = measure.RESULTS / "film"
@@ -25,17 +22,18 @@ def run(folder: Path, episodes: int) -> None:
     """Plays the policy of a run's first seed and keeps its episodes.
 
     Args:
-        folder: of a run that was trained to its end, in an environment whose observations are arrays.
+        folder: of a run that was trained to its end, where observations are arrays.
         episodes: how many.
+
+    Raises:
+        SystemExit: if its task has no episodes.
     """
-    trained = runner.restore(folder)
-    experiment = trained.experiment
-    task: Any = experiment.task
-    state, hypers = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), (trained.state.algorithm, trained.hypers))
-    policy_of = functools.partial(walks.policy, experiment=experiment, explore=task.explore)
-    learned = jnp.int32(trained.bound.num_updates), state, hypers
-    played = film.record(jax.random.key(0), policy_of, learned, task.env, episodes)
-    print(keep(experiment.name, played), [float(episode.reward.sum()) for episode in played])
+    learned = film.lane(runner.restore(folder), 0)
+    env = getattr(learned.experiment.task, "env", None)
+    if env is None:
+        raise SystemExit(f"{learned.experiment.name} has no episodes to film")
+    played = film.episodes(learned, env, episodes)
+    print(keep(learned.experiment.name, played), [float(episode.reward.sum()) for episode in played])
 
 
 def keep(experiment: str, played: Sequence[Episode]) -> Path:

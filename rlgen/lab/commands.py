@@ -186,9 +186,6 @@ def report(command: cli.Report) -> None:
 def play(command: cli.Play) -> None:
     """Makes the pictures of the lane that was asked for, or of the best one."""
     _configure(command.folder)
-    import jax
-    import jax.numpy as jnp
-
     from rlgen.lab import film, request, runner
     from rlgen.lab.errors import UsageError
 
@@ -200,9 +197,7 @@ def play(command: cli.Play) -> None:
             raise UsageError(f"{name}={value} is impossible: the run has {name}s 0 to {count - 1}")
     trained = runner.restore(command.folder)
     point, seed = _best(command, made.experiment.task.higher_is_better)
-    lane = point * made.request.seeds + seed
-    state, key, hypers = jax.tree.map(lambda leaf: leaf[lane], (trained.state.algorithm, trained.keys, trained.hypers))
-    learned = film.Learned(made.experiment, key, jnp.int32(made.bound.num_updates), state, hypers)
+    learned = film.lane(trained, point * made.request.seeds + seed)
     label = ", ".join(filter(None, (f"seed {seed}", made.label(point))))
     out = command.out or command.folder / "play"
     out.parent.mkdir(parents=True, exist_ok=True)

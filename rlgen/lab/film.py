@@ -26,6 +26,7 @@ from rlgen.experiments.tabular_tasks import BanditTask
 from rlgen.lab import drawings, maps, planes, walks
 from rlgen.lab.drawings import Episode
 from rlgen.lab.errors import UsageError
+from rlgen.lab.runner import Trained
 from rlgen.lab.walks import Learned
 
 MAX_FRAMES = 300
@@ -71,9 +72,7 @@ def show(learned: Learned, path: Path, *, label: str, num_episodes: int = 1) -> 
     if env is None:
         return walks.show(learned, jax.random.fold_in(learned.key, _SHOWN), path.with_suffix(".png"), title=title)
     path = path.with_suffix(".gif")
-    key = jax.random.fold_in(learned.key, _SHOWN)
-    policy_of = functools.partial(walks.policy, experiment=learned.experiment, explore=getattr(task, "explore", False))
-    film(path, env, record(key, policy_of, learned[2:], env, num_episodes))
+    film(path, env, episodes(learned, env, num_episodes))
     where = maps.plane(task)
     what = where and maps.learned(learned.experiment, learned.state, learned.hypers)
     if where is None or what is None:
@@ -81,6 +80,19 @@ def show(learned: Learned, path: Path, *, label: str, num_episodes: int = 1) -> 
     values = path.with_name(f"{path.stem}-values.png")
     maps.draw(values, where, what, title=title)
     return [path, values]
+
+
+def lane(trained: Trained, index: int) -> Learned:
+    """Gives what lane `index` of a finished run came to."""
+    state, key, hypers = jax.tree.map(lambda leaf: leaf[index], (trained.state.algorithm, trained.keys, trained.hypers))
+    return Learned(trained.experiment, key, jnp.int32(trained.bound.num_updates), state, hypers)
+
+
+def episodes(learned: Learned, env: Environment, num: int) -> list[Episode]:
+    """Plays `num` whole episodes of a trained policy as its task scores it."""
+    explore = getattr(learned.experiment.task, "explore", False)
+    policy_of = functools.partial(walks.policy, experiment=learned.experiment, explore=explore)
+    return record(jax.random.fold_in(learned.key, _SHOWN), policy_of, learned[2:], env, num)
 
 
 def points(learned: Learned, task: PlaneTask, num: int = NUM_POINTS) -> dict[str, np.ndarray]:
