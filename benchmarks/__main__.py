@@ -15,6 +15,7 @@ from benchmarks import (
     learning,
     limits,
     memory,
+    optimum,
     overestimation,
     planning,
     replay,
@@ -186,6 +187,12 @@ def _overestimation(seeds: int = 16) -> None:
         seeds: of each.
     """
     overestimation.run(seeds)
+
+
+@app.command(name="optimum")
+def _optimum() -> None:
+    """Find the best mean return that Pendulum allows, by dynamic programming."""
+    optimum.run()
 
 
 @app.command(name="film")

@@ -15,7 +15,7 @@ Commands: `python -m benchmarks learning [--only GLOB]`, `python -m benchmarks s
 `python -m benchmarks replay`, `python -m benchmarks planning`, `python -m benchmarks learners
 --python PYTHON`, `python -m benchmarks walks`, `python -m benchmarks scale`, `python -m benchmarks lander`, `python
 -m benchmarks ablation`, `python -m benchmarks variance`, `python -m benchmarks overestimation`, `python -m benchmarks
-film RUN`, `python -m benchmarks tables`.
+film RUN`, `python -m benchmarks optimum`, `python -m benchmarks tables`.
 """
 
 
@@ -63,7 +63,17 @@ def learning() -> str:
         "The IQM is of what the trained policies score when all steps are done, mostly without exploring; of bandits,\n"
         "over the whole run.  Curves show the episodes of training, which do explore, and may end well below it.\n\n"
     )
-    return "## Learning\n\n" + text + _table(head, rows)
+    return "## Learning\n\n" + text + _table(head, rows) + "".join(_best(result) for result in _load("optimum"))
+
+
+def _best(result: dict[str, Any]) -> str:
+    """What no policy can better, on every grid that it was found on."""
+    grids = [f"{' × '.join(map(str, point['grid']))}: {point['mean']:.1f}" for point in result["points"]]
+    error = result["points"][-1]["standard_error"]
+    return (
+        f"\nThe best mean return of {result['name']}, by dynamic programming over angles × speeds × torques, then\n"
+        f"{result['num_episodes']:,} episodes, standard error {error:.1f}: {'; '.join(grids)}.\n"
+    )
 
 
 def speed() -> str:

@@ -6,7 +6,7 @@ import numpy as np
 from jax import lax
 from PIL import Image
 
-from benchmarks import comparisons, figures, films, products, tables
+from benchmarks import comparisons, figures, films, optimum, products, tables
 from rlgen.experiments import catalogue
 from rlgen.lab.drawings import Episode
 
@@ -52,6 +52,14 @@ def test_the_page_is_made_of_the_results_that_are_kept():
     for part in (tables.learning, tables.speed, tables.limits, tables.memory, tables.compilation, tables.lander):
         text = part()
         assert "\n| --- |" in text and "nan" not in text
+
+
+def test_values_are_interpolated_round_the_circle_of_angles():
+    angles, speeds = np.linspace(-np.pi, np.pi, 5), np.linspace(-8, 8, 3)
+    values = jnp.array(np.abs(angles)[:, None] + 10 * speeds)
+    angle, speed = jnp.array([0.5, 3 * np.pi / 2, -np.pi - 0.5, 7.0]), jnp.array([1.0, -8.0, 8.0, 0.0])
+    wanted = [10.5, np.pi / 2 - 80, np.pi - 0.5 + 80, 7 - 2 * np.pi]
+    np.testing.assert_allclose(optimum.interpolate(values, angle, speed), wanted, rtol=1e-4)
 
 
 def test_a_film_is_drawn_again_from_the_episodes_that_are_kept(tmp_path, monkeypatch):
