@@ -1,4 +1,4 @@
-"""Sets jax up before its backend starts: two devices to shard over, and quick compilation.
+"""Sets jax up before its backend starts: two devices to shard over, and quick compilation, which processes inherit.
 
 Tests compile much and compute little, so that XLA's expensive passes cost more than they save here, and so does the
 newer of its two ways to write fused loops.  A trace makes millions of small objects and few cycles: at Python's own
@@ -10,6 +10,7 @@ import gc
 import os
 
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_use_fusion_emitters=false"
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 
 import jax
 import pytest
@@ -18,7 +19,6 @@ from rlgen.lab import devices
 
 gc.set_threshold(200_000, 50, 100)
 jax.config.update("jax_num_cpu_devices", 2)
-jax.config.update("jax_disable_most_optimizations", True)
 if jax.config.values["jax_compilation_cache_dir"] is None:
     kept = devices.cache_folder()
     jax.config.update("jax_compilation_cache_dir", str(kept.parent / "tests" / kept.name))

@@ -10,7 +10,7 @@ import time
 import numpy as np
 import pytest
 
-from rlgen.lab import processes
+from rlgen.lab import cli, devices, processes
 from rlgen.lab.errors import UsageError
 from rlgen.lab.processes import ALONE, Processes
 
@@ -41,6 +41,17 @@ def spawn_two(*words):
 
 def finish(process):
     return process.communicate(timeout=300)[0], process.returncode
+
+
+@pytest.fixture
+def alone(monkeypatch):
+    """Runs a command in this process, which has its devices already."""
+    monkeypatch.setattr(devices, "configure", lambda count: None)
+
+    def run(*words):
+        assert cli.main([str(word) for word in words]) == 0
+
+    return run
 
 
 def metrics(folder):
@@ -90,17 +101,16 @@ def test_one_process_meets_nobody():
     ALONE.meet("here")
 
 
-def test_two_processes_are_the_same_run_as_one(tmp_path):
+def test_two_processes_are_the_same_run_as_one(alone, tmp_path):
     together = [finish(process) for process in spawn_two(*SWEEP, "--steps", 2_000, "--out", tmp_path / "two")]
     assert [code for _, code in together] == [0, 0], together
     assert "IQM of the episode return" in together[0][0]
     assert "process 1 of 2 has trained its share" in together[1][0]
-    said, code = finish(spawn(*SWEEP, "--steps", 2_000, "--out", tmp_path / "one", "--chunk", 2))
-    assert code == 0, said
+    alone(*SWEEP, "--steps", 2_000, "--out", tmp_path / "one", "--chunk", 2)
     assert_same(metrics(tmp_path / "two"), metrics(tmp_path / "one"))
 
 
-def test_a_lost_process_ends_the_other_and_one_process_goes_on(tmp_path):
+def test_a_lost_process_ends_the_other_and_one_process_goes_on(alone, tmp_path):
     folder, steps = tmp_path / "run", 600_000
     first, second = spawn_two(*SWEEP, "--steps", steps, "--out", folder)
     deadline = time.monotonic() + 120
@@ -113,7 +123,6 @@ def test_a_lost_process_ends_the_other_and_one_process_goes_on(tmp_path):
     assert "rlgen resume" in said
     assert "another task died" in said
     assert not (folder / "summary.json").exists()
-    said, code = finish(spawn("resume", folder))
-    assert code == 0, said
+    alone("resume", folder)
     assert (folder / "summary.json").exists()
     assert metrics(folder)["score"].shape == (1, 3)

@@ -302,7 +302,6 @@ KILLED = """
 import os, pathlib, signal, sys
 import jax
 jax.config.update("jax_num_cpu_devices", 2)
-jax.config.update("jax_disable_most_optimizations", True)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 from rich.console import Console
 from rlgen.lab import checkpoints, request, runner

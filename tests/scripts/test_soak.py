@@ -90,8 +90,7 @@ def test_exit_status_is_one_after_a_stall(soak, act, monkeypatch):
     assert isinstance(left.value.code, str)  # which Python prints and turns into status 1
 
 
-def test_a_real_sweep_passes(soak, monkeypatch):
-    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # compiles quicker; the process inherits it
+def test_a_real_sweep_passes(soak):
     case = soak.Case("value/dqn/CartPole-v1", 2)
     steps = [steps for steps, _ in soak.windows(case, limit=60, turn=0) if steps]
     assert len(steps) == 1
