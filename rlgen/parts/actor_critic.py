@@ -24,7 +24,7 @@ import jax
 import jax.numpy as jnp
 
 from rlgen.core import Array, Box, Key, Policy, Spec, Transition, Tree
-from rlgen.parts import checks, distributions, networks, normalise, random
+from rlgen.parts import checks, chunks, distributions, networks, normalise, random
 from rlgen.parts.returns import gae
 
 CORES = ("none", *networks.CORES)
@@ -230,7 +230,9 @@ def values(params: Tree, rollout: Transition, *, network: ActorCritic) -> tuple[
     """Values before and after every step of a rollout, `[T, B]` each."""
     if network.core != "none":
         return hindsight(params, rollout, network=network)[1:]
-    value, next_value = networks.apply(network, params, jnp.stack([rollout.obs, rollout.next_obs]), method="critic")
+    obs = jnp.stack([rollout.obs, rollout.next_obs])
+    critic = functools.partial(networks.apply, network, params, method="critic")
+    value, next_value = chunks.read(critic, obs.reshape(-1, *obs.shape[3:])).reshape(obs.shape[:3])
     return value, next_value
 
 

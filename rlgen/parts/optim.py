@@ -14,7 +14,7 @@ from jax import lax
 from jax.flatten_util import ravel_pytree
 
 from rlgen.core import Algorithm, Array, Key, PolicyFn, Tree
-from rlgen.parts import exploration
+from rlgen.parts import chunks, exploration
 
 SMALL = 2**15  # numbers that are worth joining into one vector: an eighth of a megabyte
 
@@ -76,6 +76,7 @@ def descend(
     params: Tree,
     opt_state: Tree,
     *args: Any,
+    by_rows: bool = False,
 ) -> tuple[Tree, Tree, Any]:
     """Takes one gradient step.
 
@@ -85,11 +86,13 @@ def descend(
         params: what to change.
         opt_state: the optimiser's state.
         *args: what else the loss reads.
+        by_rows: whether loss and `aux` are means over the rows of the first of these, which may be many.
 
     Returns:
         `(params, opt_state, aux)`.
     """
-    grads, aux = jax.grad(loss, has_aux=True)(params, *args)
+    gradient = functools.partial(chunks.gradient, loss) if by_rows else jax.grad(loss, has_aux=True)
+    grads, aux = gradient(params, *args)
     updates, opt_state = optimiser.update(grads, opt_state, params)
     return optax.apply_updates(params, updates), opt_state, aux
 

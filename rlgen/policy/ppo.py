@@ -131,13 +131,21 @@ def optimiser(hypers: Hypers) -> Any:
     return optim.adam(hypers.learning_rate, max_grad_norm=hypers.max_grad_norm, eps=hypers.adam_epsilon)
 
 
-def surrogate(distribution: Any, minibatch: Any, hypers: Any, *, config: Any) -> tuple[Array, Array, Array]:
+def moments(advantage: Array) -> tuple[Array, Array]:
+    """Mean and deviation that advantages `[M]` are normalised by."""
+    return advantage.mean(), advantage.std() + 1e-8
+
+
+def surrogate(
+    distribution: Any, minibatch: Any, hypers: Any, scale: tuple[Array, Array] | None = None, *, config: Any
+) -> tuple[Array, Array, Array]:
     """The paper's equation 7, clipped surrogate, as what is to be descended.
 
     Args:
         distribution: of the policy, at the minibatch's observations.
         minibatch: with `action`, `log_prob` and `advantage`.
         hypers: with `clip`.
+        scale: the `moments` by which advantages are normalised; those of the minibatch if left out.
         config: with `normalise_advantages`.
 
     Returns:
@@ -146,16 +154,27 @@ def surrogate(distribution: Any, minibatch: Any, hypers: Any, *, config: Any) ->
     log_ratio = distribution.log_prob(minibatch.action) - minibatch.log_prob
     ratio, advantage = jnp.exp(log_ratio), minibatch.advantage
     if config.normalise_advantages:
-        advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
+        mean, deviation = scale or moments(advantage)
+        advantage = (advantage - mean) / deviation
     descended = losses.clipped_surrogate(ratio, advantage, hypers.clip).mean()
     return descended, (ratio - 1 - log_ratio).mean(), (jnp.abs(ratio - 1) > hypers.clip).mean()
 
 
-def loss(params: Tree, minibatch: Minibatch, hypers: Hypers, *, network: ActorCritic) -> tuple[Array, Metrics]:
-    """The paper's equation 9, clipped surrogate, value error and entropy bonus, and the penalty of its equation 8."""
+def loss(
+    params: Tree,
+    minibatch: Minibatch,
+    hypers: Hypers,
+    scale: tuple[Array, Array] | None = None,
+    *,
+    network: ActorCritic,
+) -> tuple[Array, Metrics]:
+    """The paper's equation 9, clipped surrogate, value error and entropy bonus, and the penalty of its equation 8.
+
+    With the `scale` of all advantages given, it is a mean over a minibatch's rows, each by itself.
+    """
     config = network.config
     distribution, value = actor_critic.evaluate(params, minibatch, network=network)
-    policy_loss, kl, clip_fraction = surrogate(distribution, minibatch, hypers, config=config)
+    policy_loss, kl, clip_fraction = surrogate(distribution, minibatch, hypers, scale, config=config)
     target = minibatch.value + minibatch.advantage
     if config.clip_values:
         value_loss = losses.clipped_value(value, minibatch.value, target, hypers.clip).mean()
@@ -179,8 +198,9 @@ def learn(learner: Learner, minibatch: Minibatch, hypers: Hypers, *, network: Ac
     Returns:
         `(learner, metrics)`.
     """
+    rule, scale = functools.partial(loss, network=network), moments(minibatch.advantage)
     params, opt_state, metrics = optim.descend(
-        functools.partial(loss, network=network), optimiser(hypers), *learner, minibatch, hypers
+        rule, optimiser(hypers), *learner, minibatch, hypers, scale, by_rows=True
     )
     return Learner(params, opt_state), metrics
 

@@ -10,7 +10,7 @@ import pytest
 
 from rlgen.core import Box, Discrete, Spec, Transition
 from rlgen.envs import probes
-from rlgen.parts import actor_critic, distributions, returns
+from rlgen.parts import actor_critic, chunks, distributions, returns
 from rlgen.policy import ppo
 
 SPECS = {"discrete": Spec(Box((3,)), Discrete(4)), "continuous": Spec(Box((3,)), Box((2,), -1.0, 1.0))}
@@ -125,6 +125,18 @@ def test_normalised_advantages_have_no_scale():
     )
     close(first.policy_loss, second.policy_loss)
     assert abs(float(first.policy_loss)) > 1e-3
+
+
+def test_a_step_by_chunks_is_a_step(monkeypatch):
+    start = begun(SPECS["discrete"], normalise_advantages=True)
+    examples = start.examples._replace(log_prob=start.examples.log_prob + 0.1 * np.sin(np.arange(16, dtype=np.float32)))
+
+    def learned():
+        return jax.jit(functools.partial(ppo.learn, network=start.network))(start.state.learner, examples, HYPERS)
+
+    whole = learned()
+    monkeypatch.setattr(chunks, "NUM_ROWS", 4)
+    close(learned(), whole)
 
 
 def test_clipped_values_are_held_near_the_old_ones():
