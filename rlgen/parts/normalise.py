@@ -1,4 +1,4 @@
-"""Running moments of observations and of discounted returns.
+"""Running moments of observations and of discounted returns, and the scale of a batch's advantages.
 
 The moments of a batch are merged with those of all before by the parallel update of Chan, Golub and LeVeque 1979, which
 neither loses precision nor depends on the order of the batch.
@@ -23,6 +23,13 @@ class Moments(NamedTuple):
     mean: Array  # [*shape] float32
     variance: Array  # [*shape] float32
     weight: Array  # float32 scalar, how many values
+
+
+class Scale(NamedTuple):
+    """Mean and standard deviation of a batch."""
+
+    mean: Array  # float32 scalar
+    deviation: Array  # float32 scalar, above 0
 
 
 class Returns(NamedTuple):
@@ -53,6 +60,17 @@ def merge(old: Moments, batch: Array) -> Moments:
     weight = old.weight + added
     squares = old.variance * old.weight + batch.var(axes) * added + jnp.square(delta) * old.weight * added / weight
     return Moments(old.mean + delta * added / weight, squares / weight, weight)
+
+
+def scale(advantage: Array) -> Scale:
+    """Gives the scale of advantages of any shape."""
+    return Scale(advantage.mean(), advantage.std() + _EPSILON)
+
+
+def rescale(advantage: Array, known: Scale | None = None) -> Array:
+    """Takes advantages to mean 0 and variance 1, or to what they have on a scale that is known."""
+    mean, deviation = known or scale(advantage)
+    return (advantage - mean) / deviation
 
 
 def standardise(values: Array, seen: Moments) -> Array:

@@ -13,7 +13,7 @@ import functools
 from typing import Any, NamedTuple
 
 from rlgen.core import Algorithm, Array, Key, Spec, Transition, Tree
-from rlgen.parts import actor_critic, checks, losses, networks, optim
+from rlgen.parts import actor_critic, checks, losses, networks, normalise, optim
 from rlgen.parts.actor_critic import ActorCritic, Examples, policy
 
 OPTIMISERS = ("rmsprop", "adam")
@@ -100,12 +100,17 @@ def optimiser(hypers: Any, *, config: Config) -> Any:
     return optim.rmsprop(hypers.learning_rate, max_grad_norm=hypers.max_grad_norm)
 
 
-def loss(params: Tree, minibatch: Examples, hypers: Any, *, network: ActorCritic) -> tuple[Array, Metrics]:
-    """Policy gradient, value error and entropy bonus: `−Â ln π(a | s) + c ½ (G − V(s))² − β H(π(· | s))`."""
+def loss(
+    params: Tree, minibatch: Examples, hypers: Any, scale: normalise.Scale | None = None, *, network: ActorCritic
+) -> tuple[Array, Metrics]:
+    """Policy gradient, value error and entropy bonus: `−Â ln π(a | s) + c ½ (G − V(s))² − β H(π(· | s))`.
+
+    With the `scale` of all advantages given, it is a mean over a minibatch's rows, each by itself.
+    """
     distribution, value = actor_critic.evaluate(params, minibatch, network=network)
     advantage = minibatch.advantage
     if network.config.normalise_advantages:
-        advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
+        advantage = normalise.rescale(advantage, scale)
     policy_loss = -(advantage * distribution.log_prob(minibatch.action)).mean()
     value_loss = losses.squared(minibatch.target - value).mean()
     entropy = distribution.entropy().mean()
@@ -131,6 +136,8 @@ def learn(learner: Learner, minibatch: Examples, hypers: Any, *, network: ActorC
         *learner,
         minibatch,
         hypers,
+        normalise.scale(minibatch.advantage),
+        by_rows=True,
     )
     return Learner(params, opt_state), metrics
 

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from rlgen.core import Algorithm, Array, Key, Spec, Transition, Tree
-from rlgen.parts import actor_critic, checks, losses, networks, optim, returns
+from rlgen.parts import actor_critic, checks, losses, networks, normalise, optim, returns
 from rlgen.parts.actor_critic import ActorCritic, policy
 
 
@@ -131,13 +131,8 @@ def optimiser(hypers: Hypers) -> Any:
     return optim.adam(hypers.learning_rate, max_grad_norm=hypers.max_grad_norm, eps=hypers.adam_epsilon)
 
 
-def moments(advantage: Array) -> tuple[Array, Array]:
-    """Mean and deviation that advantages `[M]` are normalised by."""
-    return advantage.mean(), advantage.std() + 1e-8
-
-
 def surrogate(
-    distribution: Any, minibatch: Any, hypers: Any, scale: tuple[Array, Array] | None = None, *, config: Any
+    distribution: Any, minibatch: Any, hypers: Any, scale: normalise.Scale | None = None, *, config: Any
 ) -> tuple[Array, Array, Array]:
     """The paper's equation 7, clipped surrogate, as what is to be descended.
 
@@ -145,7 +140,7 @@ def surrogate(
         distribution: of the policy, at the minibatch's observations.
         minibatch: with `action`, `log_prob` and `advantage`.
         hypers: with `clip`.
-        scale: the `moments` by which advantages are normalised; those of the minibatch if left out.
+        scale: on which advantages are normalised; their own if left out.
         config: with `normalise_advantages`.
 
     Returns:
@@ -154,8 +149,7 @@ def surrogate(
     log_ratio = distribution.log_prob(minibatch.action) - minibatch.log_prob
     ratio, advantage = jnp.exp(log_ratio), minibatch.advantage
     if config.normalise_advantages:
-        mean, deviation = scale or moments(advantage)
-        advantage = (advantage - mean) / deviation
+        advantage = normalise.rescale(advantage, scale)
     descended = losses.clipped_surrogate(ratio, advantage, hypers.clip).mean()
     return descended, (ratio - 1 - log_ratio).mean(), (jnp.abs(ratio - 1) > hypers.clip).mean()
 
@@ -164,7 +158,7 @@ def loss(
     params: Tree,
     minibatch: Minibatch,
     hypers: Hypers,
-    scale: tuple[Array, Array] | None = None,
+    scale: normalise.Scale | None = None,
     *,
     network: ActorCritic,
 ) -> tuple[Array, Metrics]:
@@ -198,7 +192,7 @@ def learn(learner: Learner, minibatch: Minibatch, hypers: Hypers, *, network: Ac
     Returns:
         `(learner, metrics)`.
     """
-    rule, scale = functools.partial(loss, network=network), moments(minibatch.advantage)
+    rule, scale = functools.partial(loss, network=network), normalise.scale(minibatch.advantage)
     params, opt_state, metrics = optim.descend(
         rule, optimiser(hypers), *learner, minibatch, hypers, scale, by_rows=True
     )

@@ -22,7 +22,7 @@ import optax
 from jax import lax
 
 from rlgen.core import Algorithm, Array, Key, Spec, Transition, Tree
-from rlgen.parts import actor_critic, checks, losses, natural, networks, optim
+from rlgen.parts import actor_critic, checks, losses, natural, networks, normalise, optim
 from rlgen.parts.actor_critic import ActorCritic, Examples, policy
 
 
@@ -191,8 +191,7 @@ def learn(
     """
     entropy = networks.apply(network, learner.params, batch.obs, method="actor").entropy().mean()
     if network.config.normalise_advantages:
-        centred = batch.advantage - batch.advantage.mean()
-        batch = batch._replace(advantage=centred / (batch.advantage.std() + 1e-8))
+        batch = batch._replace(advantage=normalise.rescale(batch.advantage))
     params, step_facts = improve(learner.params, batch, hypers, network=network)
     learner, errors = lax.scan(
         lambda learner, key: fit(key, learner, batch, hypers, network=network),

@@ -53,3 +53,11 @@ def test_rewards_are_divided_by_the_deviation_of_the_running_return():
         np.testing.assert_allclose(state.running, running, rtol=1e-4, atol=1e-5)
     state, scaled = normalise.scale_rewards(state, jnp.full((1, num_envs), -1e4), jnp.zeros((1, num_envs), bool), 0.8)
     assert (np.abs(scaled) <= normalise.LIMIT).all()
+
+
+def test_advantages_on_their_own_scale_or_on_a_known_one():
+    advantage = np.random.default_rng(0).normal(5, 2, (4, 10)).astype(np.float32)
+    rescaled = normalise.rescale(advantage)
+    np.testing.assert_allclose((rescaled.mean(), rescaled.std()), (0, 1), atol=1e-5)
+    np.testing.assert_allclose(normalise.rescale(advantage[:2], normalise.scale(advantage)), rescaled[:2], rtol=1e-6)
+    np.testing.assert_array_equal(normalise.rescale(jnp.full(3, 2.0)), 0)

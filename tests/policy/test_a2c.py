@@ -11,7 +11,7 @@ import rlax
 
 from rlgen.core import Box, Discrete, Spec, Transition
 from rlgen.envs import probes
-from rlgen.parts import actor_critic, returns
+from rlgen.parts import actor_critic, chunks, returns
 from rlgen.policy import a2c, ppo, reinforce
 
 SPECS = {"discrete": Spec(Box((3,)), Discrete(4)), "continuous": Spec(Box((3,)), Box((2,), -1.0, 1.0))}
@@ -142,6 +142,18 @@ def test_normalised_advantages_have_no_scale():
     found = [start.loss(start.state.learner.params, each, HYPERS)[1] for each in (start.examples, scaled)]
     close(found[0].policy_loss, found[1].policy_loss)
     assert abs(float(found[0].policy_loss)) > 1e-3
+
+
+def test_a_step_by_chunks_is_a_step(monkeypatch):
+    start = begun(normalise_advantages=True)
+
+    def learned():
+        learn = jax.jit(functools.partial(a2c.learn, network=start.network))
+        return learn(start.state.learner, start.examples, HYPERS)
+
+    whole = learned()
+    monkeypatch.setattr(chunks, "NUM_ROWS", 4)
+    close(learned(), whole)
 
 
 @pytest.mark.parametrize("name", a2c.OPTIMISERS)
