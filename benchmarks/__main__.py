@@ -1,5 +1,6 @@
 """Command line of the benchmarks."""
 
+import sys
 from pathlib import Path
 
 import tyro
@@ -25,6 +26,7 @@ from benchmarks import (
     variance,
     walks,
 )
+from rlgen.lab.errors import UsageError
 
 app = tyro.extras.SubcommandApp()
 
@@ -222,4 +224,7 @@ def _tables() -> None:
 
 
 if __name__ == "__main__":
-    app.cli()
+    try:
+        app.cli()
+    except UsageError as error:  # of a folder, a file or a name that was given
+        sys.exit(f"benchmarks: {error}")
