@@ -78,19 +78,21 @@ class ImageTask(Pictures):
         measure: of samples; None for the algorithm's own `build_score` on the held-out images.
         judge: name of the trained model that `measure` reads, or None.
         conditional: whether an image is given, such as a damaged one to restore, instead of nothing.
+        scores_loss: whether the algorithm's own score is the loss that it descends, of other images.
     """
 
     metric: str = "negative ELBO (nats)"
     measure: Measure | None = None
     judge: str | None = None
     conditional: bool = False
+    scores_loss: bool = True
     online: bool = False
     higher_is_better: bool = False
 
     @property
     def watched(self) -> str | None:
         """The loss, where it is not what is scored."""
-        return LOSS if self.measure is not None or self.conditional else None
+        return None if self.scores_loss and self.measure is None and not self.conditional else LOSS
 
     @property
     def spec(self) -> Spec:

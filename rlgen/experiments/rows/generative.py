@@ -32,10 +32,11 @@ def on_mnist(
         The row.
     """
     tiny = TINY if config.network == "dense" else TINY_FILTERS
+    scores_loss = config.score_samples == config.num_samples and "beta" not in hypers
     return Experiment(
         name=f"generative/vae/{task}",
         algorithm=vae,
-        task=ImageTask("mnist", (28, 28, 1), metric),
+        task=ImageTask("mnist", (28, 28, 1), metric, scores_loss=scores_loss),
         config=config,
         hypers=vae.Hypers(**hypers),
         steps=600_000,
