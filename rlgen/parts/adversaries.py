@@ -170,34 +170,6 @@ def pixels(images: Array) -> Array:
     return jnp.round((jnp.clip(images, -1, 1) + 1) * 127.5).astype(jnp.uint8)
 
 
-class Doubling(nn.Module):
-    """A transposed convolution of 4×4 with a stride of two, which doubles height and width.
-
-    It is written as one of 2×2, whose features are the four pixels that each place becomes.
-
-    Attributes:
-        features: output channels.
-        use_bias: whether there are biases, as in `networks.Conv`.
-    """
-
-    features: int
-    use_bias: bool = True
-
-    @nn.compact
-    def __call__(self, inputs: Array) -> Array:
-        """Maps `[M, H, W, C]` to `[M, 2 H, 2 W, features]`."""
-        num, rows, columns, _ = inputs.shape
-        init = nn.initializers.he_normal()
-        places = networks.Conv(4 * self.features, (2, 2), 1, 1, init, self.use_bias)(inputs)
-        places = places.reshape(num, rows + 1, columns + 1, 2, 2, self.features)
-        phases = [
-            [places[:, row : row + rows, column : column + columns, row, column] for column in range(2)]
-            for row in range(2)
-        ]
-        lines = [jnp.stack(line, axis=3).reshape(num, rows, 2 * columns, -1) for line in phases]
-        return jnp.stack(lines, axis=2).reshape(num, 2 * rows, 2 * columns, -1)
-
-
 class Generator(nn.Module):
     """From latents to examples; images come in [−1, 1] through a hyperbolic tangent.
 
@@ -229,7 +201,7 @@ class Generator(nn.Module):
         rows, columns = (-(-length // 2 ** len(sizes)) for length in (height, width))
         hidden = nn.Dense(rows * columns * sizes[0])(latent).reshape(-1, rows, columns, sizes[0])
         for size in (*sizes[1:], channels):
-            hidden = Doubling(size)(nn.relu(nn.LayerNorm()(hidden)))
+            hidden = networks.Doubling(size)(nn.relu(nn.LayerNorm()(hidden)))
         top, left = (hidden.shape[1] - height) // 2, (hidden.shape[2] - width) // 2
         return hidden[:, top : top + height, left : left + width]
 

@@ -72,7 +72,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """An encoder's layers in reverse, where a stride becomes a doubling of the pixels.
+    """An encoder's layers in reverse, where a stride becomes a doubling.
 
     Attributes:
         kind: of `KINDS`.
@@ -98,8 +98,7 @@ class Decoder(nn.Module):
         rows, columns = (-(-length // 2 ** len(sizes)) for length in (height, width))
         hidden = nn.Dense(rows * columns * sizes[0])(hidden).reshape(-1, rows, columns, sizes[0])
         for size in (*sizes[1:], channels):
-            doubled = nn.relu(hidden).repeat(2, axis=1).repeat(2, axis=2)
-            hidden = networks.Conv(size, padding=1)(doubled)
+            hidden = networks.Doubling(size)(nn.relu(hidden))
         return hidden[:, :height, :width]
 
 

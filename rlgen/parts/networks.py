@@ -143,6 +143,35 @@ class Conv(nn.Module):
         return nn.Dense(self.features, self.use_bias, kernel_init=self.kernel_init)(patches)
 
 
+class Doubling(nn.Module):
+    """A transposed convolution of 4×4 with a stride of two, which doubles height and width.
+
+    It is written as one of 2×2, whose features are the four pixels that each place becomes.
+
+    Attributes:
+        features: output channels.
+        use_bias: whether there are biases, as in `Conv`.
+        kernel_init: initialiser of the kernel, `[4 * channels, 4 * features]`.
+    """
+
+    features: int
+    use_bias: bool = True
+    kernel_init: nn.initializers.Initializer = nn.initializers.he_normal()
+
+    @nn.compact
+    def __call__(self, inputs: Array) -> Array:
+        """Maps `[M, H, W, C]` to `[M, 2 H, 2 W, features]`."""
+        num, rows, columns, _ = inputs.shape
+        places = Conv(4 * self.features, (2, 2), 1, 1, self.kernel_init, self.use_bias)(inputs)
+        places = places.reshape(num, rows + 1, columns + 1, 2, 2, self.features)
+        phases = [
+            [places[:, row : row + rows, column : column + columns, row, column] for column in range(2)]
+            for row in range(2)
+        ]
+        lines = [jnp.stack(line, axis=3).reshape(num, rows, 2 * columns, -1) for line in phases]
+        return jnp.stack(lines, axis=2).reshape(num, 2 * rows, 2 * columns, -1)
+
+
 class CNN(nn.Module):
     """One convolution and dense layers, the network of MinAtar (arXiv:1903.03176): 16 filters of 3×3, then 128 units.
 

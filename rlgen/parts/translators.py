@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from rlgen.core import Array, Key
-from rlgen.parts import adversaries, networks
+from rlgen.parts import networks
 
 _SLOPE = 0.2  # of the discriminator's leaky ReLU
 
@@ -78,8 +78,8 @@ class Translator(nn.Module):
         for _ in range(self.num_blocks):
             inner = nn.relu(_normalised(networks.Conv(wide, padding=1, use_bias=False)(hidden)))
             hidden = hidden + _normalised(networks.Conv(wide, padding=1, use_bias=False)(inner))
-        hidden = nn.relu(_normalised(adversaries.Doubling(self.num_filters, use_bias=False)(hidden)))
-        return jnp.tanh(adversaries.Doubling(image.shape[-1])(hidden))
+        hidden = nn.relu(_normalised(networks.Doubling(self.num_filters, use_bias=False)(hidden)))
+        return jnp.tanh(networks.Doubling(image.shape[-1])(hidden))
 
 
 class PatchDiscriminator(nn.Module):

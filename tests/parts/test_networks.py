@@ -30,6 +30,31 @@ def test_conv_equals_flax(size, kernel_size, stride, padding):
     np.testing.assert_allclose(*both(dense), rtol=1e-4, atol=1e-5)
 
 
+def test_doubling_equals_a_transposed_convolution():
+    inputs = jax.random.normal(jax.random.key(0), (2, 3, 5, 4))
+    ours, params = jax.jit(networks.Doubling(6).init_with_output)(jax.random.key(1), inputs)
+    kernel = params["params"]["Conv_0"]["Dense_0"]["kernel"]
+    # Rows of the kernel are places of the 2×2 window × channels, its columns pixels of the 2×2 block × features.
+    window = np.asarray(kernel).reshape(2, 2, 4, 2, 2, 6)
+    # Of a 4×4 kernel over doubled pixels, the window's place and the block's pixel choose row and column.
+    spread = np.zeros((4, 4, 4, 6), np.float32)
+    for row in range(2):
+        for column in range(2):
+            for down in range(2):
+                for right in range(2):
+                    spread[2 * down + row, 2 * right + column] = window[down, right, :, row, column]
+    theirs = jax.lax.conv_general_dilated(
+        inputs,
+        jnp.asarray(spread),
+        (1, 1),
+        [(2, 2), (2, 2)],
+        lhs_dilation=(2, 2),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+    assert ours.shape == (2, 6, 10, 6)
+    np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
 def test_encode():
     np.testing.assert_array_equal(networks.encode(jnp.array([2, 0]), Discrete(3)), [[0, 0, 1], [1, 0, 0]])
     pixels = networks.encode(jnp.array([0, 255], jnp.uint8), Box((2,), 0, 255, "uint8"))
