@@ -1,7 +1,9 @@
 """Networks: the convolution against flax's, weights, shapes and refusals."""
 
+import functools
 import math
 
+import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -13,21 +15,34 @@ from rlgen.parts import networks
 
 
 @pytest.mark.parametrize("size", [(8, 8), (7, 10)])
-@pytest.mark.parametrize(("kernel_size", "stride", "padding"), [((3, 3), 1, 0), ((3, 2), 2, 1), ((4, 3), 3, 2)])
-def test_conv_equals_flax(size, kernel_size, stride, padding):
+@pytest.mark.parametrize(
+    ("features", "kernel_size", "stride", "padding"),
+    [(5, (3, 3), 1, 0), (5, (3, 2), 2, 1), (5, (4, 3), 3, 2), (3, (3, 2), 1, 0), (3, (2, 3), 1, 1), (3, (4, 4), 2, 1)],
+)
+def test_conv_equals_flax(size, features, kernel_size, stride, padding):
     generator = np.random.default_rng(0)
     image = generator.standard_normal((2, 3, *size, 4), np.float32)
-    ours = networks.Conv(5, kernel_size, stride, padding)
-    theirs = nn.Conv(5, kernel_size, strides=stride, padding=padding)
+    ours = networks.Conv(features, kernel_size, stride, padding)
+    theirs = nn.Conv(features, kernel_size, strides=stride, padding=padding)
     kernel = jax.eval_shape(ours.init, jax.random.key(1), image)["params"]["Dense_0"]["kernel"]
-    dense = {"kernel": generator.standard_normal(kernel.shape, np.float32), "bias": np.arange(5, dtype=np.float32)}
+    dense = {
+        "kernel": generator.standard_normal(kernel.shape, np.float32),
+        "bias": np.arange(features, dtype=np.float32),
+    }
 
-    @jax.jit
-    def both(dense):
-        known = {"kernel": dense["kernel"].reshape(*kernel_size, 4, 5), "bias": dense["bias"]}
-        return ours.apply({"params": {"Dense_0": dense}}, image), theirs.apply({"params": known}, image)
+    def mine(dense, image):
+        return ours.apply({"params": {"Dense_0": dense}}, image)
 
-    np.testing.assert_allclose(*both(dense), rtol=1e-4, atol=1e-5)
+    def flax(dense, image):
+        known = {"kernel": dense["kernel"].reshape(*kernel_size, 4, features), "bias": dense["bias"]}
+        return theirs.apply({"params": known}, image)
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def outputs_and_slopes(layer):
+        outputs, transpose = jax.vjp(layer, dense, image)
+        return outputs, transpose(jnp.cos(jnp.arange(outputs.size)).reshape(outputs.shape))
+
+    chex.assert_trees_all_close(outputs_and_slopes(mine), outputs_and_slopes(flax), rtol=1e-4, atol=1e-4)
 
 
 def test_doubling_equals_a_transposed_convolution():
