@@ -45,6 +45,8 @@ def on_plane(
     )
 
 
+GLOW = functools.partial(flow.Config, batch_size=128, num_levels=2)
+
 ROWS = (
     on_plane("moons", plane.moons),
     on_plane("circles", plane.circles),
@@ -71,9 +73,20 @@ ROWS = (
         name="generative/flow/mnist",
         algorithm=flow,
         task=ImageTask("mnist", (28, 28, 1), BITS),
-        config=flow.Config(batch_size=128, num_layers=10, hidden_sizes=(128, 128), num_levels=2),
+        config=GLOW(num_layers=10, hidden_sizes=(128, 128)),
         hypers=flow.Hypers(),
         steps=6_000_000,
+        tiny=TINY,
+    ),
+    # What two cores finish within half an hour.
+    Experiment(
+        name="generative/flow/mnist-small",
+        algorithm=flow,
+        task=ImageTask("mnist", (28, 28, 1), BITS),
+        config=GLOW(batch_size=64, num_layers=6, hidden_sizes=(64, 64)),
+        hypers=flow.Hypers(),
+        steps=400_000,
+        seeds=2,
         tiny=TINY,
     ),
 )

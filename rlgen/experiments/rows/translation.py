@@ -32,7 +32,7 @@ ROWS: tuple[Experiment, ...] = (
         task=CaptionTask(),
         config=text_gan.Config(batch_size=64, interpolation=False),
         hypers=text_gan.Hypers(penalty=0.05),
-        steps=1_200_000,
+        steps=600_000,
         tiny=_TINY_TEXT,
     ),
     Experiment(
@@ -41,7 +41,7 @@ ROWS: tuple[Experiment, ...] = (
         task=CaptionTask(),
         config=text_gan.Config(batch_size=64),
         hypers=text_gan.Hypers(penalty=0.05),
-        steps=1_200_000,
+        steps=600_000,
         tiny=_TINY_TEXT,
     ),
     Experiment(
