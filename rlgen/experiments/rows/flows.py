@@ -10,7 +10,6 @@ from rlgen.generative import flow
 from rlgen.sources import plane
 
 TINY = {"batch_size": 4, "num_layers": 1, "hidden_sizes": (4,), "num_bins": 2}
-BITS = "bits a dimension"
 BY_SAMPLES = {
     "metric": "accuracy of the nearest neighbour in telling samples from points (½ at best)",
     "measure": functools.partial(measures.neighbour_accuracy, num=2_000),
@@ -45,7 +44,32 @@ def on_plane(
     )
 
 
-GLOW = functools.partial(flow.Config, batch_size=128, num_levels=2)
+def on_images(task: str, shape: tuple[int, int, int], steps: int, seeds: int = 16, **config) -> Experiment:
+    """An experiment on a dataset's images, in two levels.
+
+    Args:
+        task: last part of its name, which begins with that of the dataset.
+        shape: `(H, W, C)`.
+        steps: images to learn from.
+        seeds: of a sweep.
+        **config: fields of the config.
+
+    Returns:
+        The row.
+    """
+    return Experiment(
+        name=f"generative/flow/{task}",
+        algorithm=flow,
+        task=ImageTask(task.split("-")[0], shape, "bits a dimension"),
+        config=flow.Config(num_levels=2, **config),
+        hypers=flow.Hypers(),
+        steps=steps,
+        seeds=seeds,
+        tiny=TINY,
+    )
+
+
+on_mnist = functools.partial(on_images, shape=(28, 28, 1))
 
 ROWS = (
     on_plane("moons", plane.moons),
@@ -60,33 +84,8 @@ ROWS = (
     on_plane("25-gaussians", plane.twenty_five_gaussians, "spline", num_layers=4, num_bins=16),
     on_plane("pinwheel", plane.pinwheel, "spline", num_layers=4),
     on_plane("checkerboard", plane.checkerboard, "spline", num_layers=4),
-    Experiment(
-        name="generative/flow/digits",
-        algorithm=flow,
-        task=ImageTask("digits", (8, 8, 1), BITS),
-        config=flow.Config(batch_size=64, num_layers=4, hidden_sizes=(32, 32), num_levels=2),
-        hypers=flow.Hypers(),
-        steps=128_000,
-        tiny=TINY,
-    ),
-    Experiment(
-        name="generative/flow/mnist",
-        algorithm=flow,
-        task=ImageTask("mnist", (28, 28, 1), BITS),
-        config=GLOW(num_layers=10, hidden_sizes=(128, 128)),
-        hypers=flow.Hypers(),
-        steps=6_000_000,
-        tiny=TINY,
-    ),
+    on_images("digits", (8, 8, 1), 128_000, batch_size=64, num_layers=4, hidden_sizes=(32, 32)),
+    on_mnist("mnist", steps=6_000_000, batch_size=128, num_layers=10, hidden_sizes=(128, 128)),
     # What two cores finish within half an hour.
-    Experiment(
-        name="generative/flow/mnist-small",
-        algorithm=flow,
-        task=ImageTask("mnist", (28, 28, 1), BITS),
-        config=GLOW(batch_size=64, num_layers=6, hidden_sizes=(64, 64)),
-        hypers=flow.Hypers(),
-        steps=400_000,
-        seeds=2,
-        tiny=TINY,
-    ),
+    on_mnist("mnist-small", steps=400_000, seeds=2, batch_size=64, num_layers=6, hidden_sizes=(64, 64)),
 )
