@@ -65,7 +65,47 @@ def on_modes(
     )
 
 
+def on_images(
+    name: str, task: ImageTask, config: gan.Config, steps: int = 640_000, seeds: int = 16, **hypers: float
+) -> Experiment:
+    """An experiment on a dataset's images.
+
+    Args:
+        name: last part of its name.
+        task: the dataset, and how samples are judged.
+        config: of the algorithm.
+        steps: images to learn from.
+        seeds: of a sweep.
+        **hypers: those that are not as usual.
+
+    Returns:
+        The row.
+    """
+    return Experiment(
+        name=f"generative/gan/{name}",
+        algorithm=gan,
+        task=task,
+        config=config,
+        hypers=gan.Hypers(annealed_share=0.1, **hypers),
+        steps=steps,
+        seeds=seeds,
+        tiny=TINY,
+    )
+
+
 DIGITS = ImageTask("digits", (8, 8, 1), NEIGHBOUR, functools.partial(measures.neighbour_accuracy, num=500))
+MNIST = ImageTask(
+    "mnist",
+    (28, 28, 1),
+    "Fréchet distance by the features of a classifier of MNIST",
+    functools.partial(measures.frechet_distance, judge="mnist"),
+    judge="mnist",
+)
+SMILES = ImageTask("smiles", (64, 64, 1), NEIGHBOUR, functools.partial(measures.neighbour_accuracy, num=1_000, pool=4))
+DCGAN = functools.partial(gan.Config, network="dcgan", average=True)
+SMALL = DCGAN(generator_sizes=(64, 32), discriminator_sizes=(32, 64))
+LARGE = DCGAN(generator_sizes=(128, 64, 32, 16), discriminator_sizes=(16, 32, 64, 128), penalty="real")
+
 on_grid = functools.partial(on_modes, draw=plane.twenty_five_gaussians, centres=GRID, std=0.05)
 on_ring = functools.partial(on_modes, draw=plane.eight_gaussians, centres=RING, std=math.sqrt(1 / 8))
 ANNEALED = gan.Hypers(discriminator_learning_rate=1e-3, annealed_share=0.1, first_moment_decay=0.0, penalty=0.003)
@@ -81,56 +121,8 @@ ROWS = (
     on_grid("25-gaussians-spectral", hypers=ANNEALED, loss="hinge", spectral_norm=True),
     on_grid("25-gaussians-packed", hypers=ANNEALED, num_packed=2),
     on_ring("eight-gaussians", hypers=ANNEALED, penalty="both"),
-    Experiment(
-        name="generative/gan/digits",
-        algorithm=gan,
-        task=DIGITS,
-        config=gan.Config(network="dcgan", generator_sizes=(64, 32), discriminator_sizes=(32, 64), average=True),
-        hypers=gan.Hypers(annealed_share=0.1),
-        steps=640_000,
-        tiny=TINY,
-    ),
-    Experiment(
-        name="generative/gan/digits-dense",
-        algorithm=gan,
-        task=DIGITS,
-        config=gan.Config(penalty="real", average=True),
-        hypers=gan.Hypers(annealed_share=0.1, penalty=0.1),
-        steps=640_000,
-        tiny=TINY,
-    ),
-    Experiment(
-        name="generative/gan/mnist",
-        algorithm=gan,
-        task=ImageTask(
-            "mnist",
-            (28, 28, 1),
-            "Fréchet distance by the features of a classifier of MNIST",
-            functools.partial(measures.frechet_distance, judge="mnist"),
-            judge="mnist",
-        ),
-        config=gan.Config(network="dcgan", generator_sizes=(64, 32), discriminator_sizes=(32, 64), average=True),
-        hypers=gan.Hypers(annealed_share=0.1),
-        steps=1_200_000,
-        seeds=4,
-        tiny=TINY,
-    ),
-    Experiment(
-        name="generative/gan/smiles",
-        algorithm=gan,
-        task=ImageTask(
-            "smiles", (64, 64, 1), NEIGHBOUR, functools.partial(measures.neighbour_accuracy, num=1_000, pool=4)
-        ),
-        config=gan.Config(
-            network="dcgan",
-            generator_sizes=(128, 64, 32, 16),
-            discriminator_sizes=(16, 32, 64, 128),
-            penalty="real",
-            average=True,
-        ),
-        hypers=gan.Hypers(annealed_share=0.1, penalty=1.0),
-        steps=640_000,
-        seeds=4,
-        tiny=TINY,
-    ),
+    on_images("digits", DIGITS, SMALL),
+    on_images("digits-dense", DIGITS, gan.Config(penalty="real", average=True), penalty=0.1),
+    on_images("mnist", MNIST, SMALL, steps=1_200_000, seeds=4),
+    on_images("smiles", SMILES, LARGE, seeds=4, penalty=1.0),
 )

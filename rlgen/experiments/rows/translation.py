@@ -14,6 +14,28 @@ _TINY_TEXT = {
     "joint_size": 4,
 }
 
+
+def drawing(task: str, *, interpolation: bool) -> Experiment:
+    """An experiment on pictures from captions.
+
+    Args:
+        task: last part of its name.
+        interpolation: whether images between two captions are asked for.
+
+    Returns:
+        The row.
+    """
+    return Experiment(
+        name=f"generative/text_gan/{task}",
+        algorithm=text_gan,
+        task=CaptionTask(),
+        config=text_gan.Config(batch_size=64, interpolation=interpolation),
+        hypers=text_gan.Hypers(penalty=0.05),
+        steps=600_000,
+        tiny=_TINY_TEXT,
+    )
+
+
 ROWS: tuple[Experiment, ...] = (
     Experiment(
         name="generative/cycle_gan/usps-mnist",
@@ -26,24 +48,8 @@ ROWS: tuple[Experiment, ...] = (
         target=Target(0.9, "set by this project; the judge reads 0.81 of the digits as they are"),
         tiny={"batch_size": 1, "num_filters": 2, "num_blocks": 1, "discriminator_filters": 2, "pool_size": 3},
     ),
-    Experiment(
-        name="generative/text_gan/captions",
-        algorithm=text_gan,
-        task=CaptionTask(),
-        config=text_gan.Config(batch_size=64, interpolation=False),
-        hypers=text_gan.Hypers(penalty=0.05),
-        steps=600_000,
-        tiny=_TINY_TEXT,
-    ),
-    Experiment(
-        name="generative/text_gan/captions-interpolation",
-        algorithm=text_gan,
-        task=CaptionTask(),
-        config=text_gan.Config(batch_size=64),
-        hypers=text_gan.Hypers(penalty=0.05),
-        steps=600_000,
-        tiny=_TINY_TEXT,
-    ),
+    drawing("captions", interpolation=False),
+    drawing("captions-interpolation", interpolation=True),
     Experiment(
         name="applied/matcher/captions",
         algorithm=matcher,
