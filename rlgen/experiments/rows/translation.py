@@ -31,7 +31,7 @@ def drawing(task: str, *, interpolation: bool) -> Experiment:
         task=CaptionTask(),
         config=text_gan.Config(batch_size=64, interpolation=interpolation),
         hypers=text_gan.Hypers(penalty=0.05),
-        steps=600_000,
+        steps=400_000,
         tiny=_TINY_TEXT,
     )
 
