@@ -36,7 +36,6 @@ class Config:
         num_filters: of a translator's first layer.
         num_blocks: residual blocks of a translator.
         discriminator_filters: of a discriminator's first layer.
-        discriminator_halvings: of the image by a discriminator, each of which doubles the patch that it sees.
         pool_size: `P`; with 0, discriminators see the newest images.
     """
 
@@ -44,7 +43,6 @@ class Config:
     num_filters: int = 16
     num_blocks: int = 2
     discriminator_filters: int = 16
-    discriminator_halvings: int = 2
     pool_size: int = 50
 
 
@@ -235,7 +233,7 @@ def build(spec: Spec, config: Config) -> Algorithm:
         raise ValueError(f"CycleGAN translates uint8 images whose height and width 4 divides; got {spec}")
     pairs = Networks(
         translators.Translator(config.num_filters, config.num_blocks),
-        translators.PatchDiscriminator(config.discriminator_filters, config.discriminator_halvings),
+        translators.PatchDiscriminator(config.discriminator_filters),
         image.shape,
         config.pool_size,
     )

@@ -83,25 +83,21 @@ class Translator(nn.Module):
 
 
 class PatchDiscriminator(nn.Module):
-    """From images to a logit for each patch: of 18×18 pixels after two halvings, of 38×38 after three.
+    """From images to a logit for each patch of 18×18 pixels, four apart.
 
     Attributes:
-        num_filters: of the first layer; each later one has twice as many as that before it.
-        num_halvings: convolutions that halve the image.
+        num_filters: of the first layer; the second has twice as many.
     """
 
     num_filters: int = 16
-    num_halvings: int = 2
 
     @nn.compact
     def __call__(self, image: Array) -> Array:
         """Maps `[M, H, W, C]` to `[M, R, S]`."""
         hidden = networks.Conv(self.num_filters, (4, 4), stride=2, padding=1)(image)
         hidden = nn.leaky_relu(hidden, _SLOPE)
-        for index in range(1, self.num_halvings):
-            size = self.num_filters * 2**index
-            hidden = networks.Conv(size, (4, 4), stride=2, padding=1, use_bias=False)(hidden)
-            hidden = nn.leaky_relu(_normalised(hidden), _SLOPE)
+        hidden = networks.Conv(2 * self.num_filters, (4, 4), stride=2, padding=1, use_bias=False)(hidden)
+        hidden = nn.leaky_relu(_normalised(hidden), _SLOPE)
         return networks.Conv(1, padding=1)(hidden)[..., 0]
 
 

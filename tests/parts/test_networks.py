@@ -42,7 +42,7 @@ def test_conv_equals_flax(size, features, kernel_size, stride, padding):
         outputs, transpose = jax.vjp(layer, dense, image)
         return outputs, transpose(jnp.cos(jnp.arange(outputs.size)).reshape(outputs.shape))
 
-    chex.assert_trees_all_close(outputs_and_slopes(mine), outputs_and_slopes(flax), rtol=1e-4, atol=1e-4)
+    chex.assert_trees_all_close(outputs_and_slopes(mine), outputs_and_slopes(flax), rtol=1e-4, atol=1e-5)
 
 
 def test_doubling_equals_a_transposed_convolution():

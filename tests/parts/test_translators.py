@@ -44,11 +44,11 @@ def test_each_filter_of_each_image_is_normalised_by_itself(translator):
         np.testing.assert_allclose(hidden.std((1, 2)), 3, rtol=0.02)
 
 
-@pytest.mark.parametrize(("num_halvings", "size"), [(2, 7), (3, 3)])
-def test_a_patch_discriminator_sees_patches(num_halvings, size):
-    network = translators.PatchDiscriminator(num_filters=2, num_halvings=num_halvings)
-    params = jax.eval_shape(network.init, jax.random.key(0), image := jnp.zeros((1, 28, 28, 1)))
-    assert jax.eval_shape(network.apply, params, image).shape == (1, size, size)
+def test_a_patch_discriminator_sees_patches():
+    network = translators.PatchDiscriminator(num_filters=2)
+    image = jnp.zeros((1, 28, 28, 1))
+    params = jax.jit(network.init)(jax.random.key(0), image)
+    assert jax.eval_shape(network.apply, params, image).shape == (1, 7, 7)
 
 
 def test_a_caption_is_the_mean_of_its_words():
