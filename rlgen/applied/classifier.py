@@ -18,7 +18,7 @@ import optax
 from jax import lax
 
 from rlgen.core import Algorithm, Array, Box, Discrete, Key, Policy, Spec, Tree, memoryless
-from rlgen.parts import networks, optim
+from rlgen.parts import convolution, networks, optim
 
 PLAYER = "classifier"
 
@@ -70,7 +70,7 @@ class Classifier(nn.Module):
 
     def setup(self):
         """Builds the layers."""
-        self.convolutions = [networks.Conv(size, stride=2, padding=1) for size in self.config.filters]
+        self.convolutions = [convolution.Conv(size, stride=2, padding=1) for size in self.config.filters]
         self.dense = [nn.Dense(size) for size in self.config.hidden_sizes]
         self.head = nn.Dense(self.num_classes)
 

@@ -20,7 +20,7 @@ import optax
 from jax import lax
 
 from rlgen.core import Algorithm, Array, Box, Key, Policy, Spec, Tree, memoryless
-from rlgen.parts import adversaries, networks, optim
+from rlgen.parts import adversaries, convolution, networks, optim
 from rlgen.parts.translators import Captioned, Reader
 
 PLAYER = "matcher"
@@ -75,7 +75,7 @@ class Matcher(nn.Module):
     def setup(self):
         """Builds the layers."""
         init = nn.initializers.he_normal()
-        self.body = [networks.Conv(size, stride=2, padding=1, kernel_init=init) for size in self.config.hidden_sizes]
+        self.body = [convolution.Conv(size, stride=2, padding=1, kernel_init=init) for size in self.config.hidden_sizes]
         self.image_head = nn.Dense(self.size)
         self.reader = Reader(self.config.num_words, self.config.word_size)
         self.caption_head = nn.Dense(self.size)

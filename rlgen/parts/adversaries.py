@@ -27,7 +27,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from rlgen.core import Array, Key, Tree
-from rlgen.parts import networks
+from rlgen.parts import convolution
 
 Discriminate = Callable[[Array], Array]  # `[M, *S] -> logits [M]`, each of its own example alone
 NETWORKS = ("mlp", "dcgan")
@@ -137,7 +137,7 @@ def _unit(vector: Array) -> Array:
 def normalise_spectra(params: Tree) -> Tree:
     """Divides every matrix among parameters by its largest singular value, arXiv:1802.05957.
 
-    Kernels of dense layers and of `networks.Conv` are matrices; so are embeddings.
+    Kernels of dense layers and of `convolution.Conv` are matrices; so are embeddings.
     """
 
     def divided(leaf: Array) -> Array:
@@ -201,7 +201,7 @@ class Generator(nn.Module):
         rows, columns = (-(-length // 2 ** len(sizes)) for length in (height, width))
         hidden = nn.Dense(rows * columns * sizes[0])(latent).reshape(-1, rows, columns, sizes[0])
         for size in (*sizes[1:], channels):
-            hidden = networks.Doubling(size)(nn.relu(nn.LayerNorm()(hidden)))
+            hidden = convolution.Doubling(size)(nn.relu(nn.LayerNorm()(hidden)))
         top, left = (hidden.shape[1] - height) // 2, (hidden.shape[2] - width) // 2
         return hidden[:, top : top + height, left : left + width]
 
@@ -222,7 +222,7 @@ class Discriminator(nn.Module):
         init = nn.initializers.he_normal()
         if self.network == "dcgan":
             sizes = self.hidden_sizes
-            self.body = [networks.Conv(size, (4, 4), stride=2, padding=1, kernel_init=init) for size in sizes]
+            self.body = [convolution.Conv(size, (4, 4), stride=2, padding=1, kernel_init=init) for size in sizes]
         else:
             self.body = [nn.Dense(size, kernel_init=init, bias_init=_BIASES) for size in self.hidden_sizes]
         self.head = nn.Dense(1)

@@ -23,7 +23,7 @@ from jax import lax
 from jax.scipy.linalg import lu, solve_triangular
 
 from rlgen.core import Array, Key
-from rlgen.parts import networks
+from rlgen.parts import convolution
 from rlgen.parts.flow_modules import FlowModule
 
 TRANSFORMS = ("affine", "spline")
@@ -198,9 +198,9 @@ class Conditioner(nn.Module):
         hidden, num_outputs = inputs, self.num_elements * self.num_parameters
         for index, size in enumerate(self.hidden_sizes):
             wide = self.spatial and index == 0
-            hidden = nn.relu((networks.Conv(size, padding=1) if wide else nn.Dense(size))(hidden))
+            hidden = nn.relu((convolution.Conv(size, padding=1) if wide else nn.Dense(size))(hidden))
         zeros = nn.initializers.zeros
-        wide = networks.Conv(num_outputs, padding=1, kernel_init=zeros)
+        wide = convolution.Conv(num_outputs, padding=1, kernel_init=zeros)
         outputs = (wide if self.spatial else nn.Dense(num_outputs, kernel_init=zeros))(hidden)
         return outputs.reshape(*inputs.shape[:-1], self.num_elements, self.num_parameters)
 

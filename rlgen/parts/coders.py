@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from rlgen.core import Array, Tree
-from rlgen.parts import checks, networks
+from rlgen.parts import checks, convolution, networks
 
 KINDS = ("dense", "convolutional")
 
@@ -57,7 +57,7 @@ class Encoder(nn.Module):
         filters, hidden = ((), self.hidden_sizes) if self.kind == "dense" else (self.hidden_sizes, ())
         widths = (*hidden, *self.dense_sizes, self.num_outputs)
         convolutions = [
-            networks.Conv(size, stride=2, padding=1, name=f"Conv_{index}") for index, size in enumerate(filters)
+            convolution.Conv(size, stride=2, padding=1, name=f"Conv_{index}") for index, size in enumerate(filters)
         ]
         self.layers = convolutions + [nn.Dense(size, name=f"Dense_{index}") for index, size in enumerate(widths)]
 
@@ -98,7 +98,7 @@ class Decoder(nn.Module):
         rows, columns = (-(-length // 2 ** len(sizes)) for length in (height, width))
         hidden = nn.Dense(rows * columns * sizes[0])(hidden).reshape(-1, rows, columns, sizes[0])
         for size in (*sizes[1:], channels):
-            hidden = networks.Doubling(size)(nn.relu(hidden))
+            hidden = convolution.Doubling(size)(nn.relu(hidden))
         return hidden[:, :height, :width]
 
 
@@ -148,4 +148,4 @@ def filters(params: Tree, kind: str, image_shape: tuple[int, ...]) -> Array:
     if kind == "dense":
         return params["Dense_0"]["kernel"].T.reshape(-1, *image_shape)
     kernel = params["Conv_0"]["Dense_0"]["kernel"]
-    return kernel.T.reshape(-1, *networks.Conv.kernel_size, image_shape[-1])
+    return kernel.T.reshape(-1, *convolution.Conv.kernel_size, image_shape[-1])

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from rlgen.core import Array, Key
-from rlgen.parts import networks
+from rlgen.parts import convolution
 
 _SLOPE = 0.2  # of the discriminator's leaky ReLU
 
@@ -74,12 +74,12 @@ class Translator(nn.Module):
         wide = 2 * self.num_filters
         hidden = image
         for size in (self.num_filters, wide):
-            hidden = nn.relu(_normalised(networks.Conv(size, stride=2, padding=1, use_bias=False)(hidden)))
+            hidden = nn.relu(_normalised(convolution.Conv(size, stride=2, padding=1, use_bias=False)(hidden)))
         for _ in range(self.num_blocks):
-            inner = nn.relu(_normalised(networks.Conv(wide, padding=1, use_bias=False)(hidden)))
-            hidden = hidden + _normalised(networks.Conv(wide, padding=1, use_bias=False)(inner))
-        hidden = nn.relu(_normalised(networks.Doubling(self.num_filters, use_bias=False)(hidden)))
-        return jnp.tanh(networks.Doubling(image.shape[-1])(hidden))
+            inner = nn.relu(_normalised(convolution.Conv(wide, padding=1, use_bias=False)(hidden)))
+            hidden = hidden + _normalised(convolution.Conv(wide, padding=1, use_bias=False)(inner))
+        hidden = nn.relu(_normalised(convolution.Doubling(self.num_filters, use_bias=False)(hidden)))
+        return jnp.tanh(convolution.Doubling(image.shape[-1])(hidden))
 
 
 class PatchDiscriminator(nn.Module):
@@ -94,11 +94,11 @@ class PatchDiscriminator(nn.Module):
     @nn.compact
     def __call__(self, image: Array) -> Array:
         """Maps `[M, H, W, C]` to `[M, R, S]`."""
-        hidden = networks.Conv(self.num_filters, (4, 4), stride=2, padding=1)(image)
+        hidden = convolution.Conv(self.num_filters, (4, 4), stride=2, padding=1)(image)
         hidden = nn.leaky_relu(hidden, _SLOPE)
-        hidden = networks.Conv(2 * self.num_filters, (4, 4), stride=2, padding=1, use_bias=False)(hidden)
+        hidden = convolution.Conv(2 * self.num_filters, (4, 4), stride=2, padding=1, use_bias=False)(hidden)
         hidden = nn.leaky_relu(_normalised(hidden), _SLOPE)
-        return networks.Conv(1, padding=1)(hidden)[..., 0]
+        return convolution.Conv(1, padding=1)(hidden)[..., 0]
 
 
 def exchange(key: Key, pool: Array, images: Array, num_seen: Array) -> tuple[Array, Array]:
