@@ -15,7 +15,15 @@ from rlgen.parts import convolution
 @pytest.mark.parametrize("size", [(8, 8), (7, 10)])
 @pytest.mark.parametrize(
     ("features", "kernel_size", "stride", "padding"),
-    [(5, (3, 3), 1, 0), (5, (3, 2), 2, 1), (5, (4, 3), 3, 2), (3, (3, 2), 1, 0), (3, (2, 3), 1, 1), (3, (4, 4), 2, 1)],
+    [
+        (5, (3, 3), 1, 0),
+        (5, (3, 2), 2, 1),
+        (5, (4, 3), 3, 2),
+        (5, (3, 3), 2, 1),
+        (3, (3, 2), 1, 0),
+        (3, (2, 3), 1, 1),
+        (3, (4, 4), 2, 1),
+    ],
 )
 def test_conv_equals_flax(size, features, kernel_size, stride, padding):
     generator = np.random.default_rng(0)
