@@ -24,6 +24,7 @@ from rlgen.core import Algorithm, Array, Key, Policy, Spec, Transition, Tree, me
 from rlgen.parts import checks, control, experience, losses, networks, optim, renorm, soft
 from rlgen.parts.renorm import Networks
 from rlgen.parts.replay import Steps
+from rlgen.parts.soft import Metrics
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,16 +98,6 @@ class State(NamedTuple):
     learner: Learner
     replay: Transition  # leaves `[R, B, ...]`
     priorities: tuple[()]
-
-
-class Metrics(NamedTuple):
-    """Means over an update's gradient steps; zero before learning begins."""
-
-    loss: Array  # of the critics
-    q_value: Array  # of the actions taken
-    error: Array  # mean absolute temporal-difference error
-    entropy: Array  # of the actor
-    temperature: Array
 
 
 def optimisers(hypers: Hypers) -> dict[str, Any]:

@@ -23,8 +23,9 @@ import jax.numpy as jnp
 from jax import lax
 
 from rlgen.core import Algorithm, Array, Key, Policy, Spec, Transition, Tree
-from rlgen.parts import checks, control, distributional, experience, exploration, losses, networks, optim
-from rlgen.parts.control import ActorAndCritics, Critics, DeterministicActor
+from rlgen.parts import checks, control, distributional, ensemble, experience, exploration, networks, optim, q_networks
+from rlgen.parts.control import DeterministicActor
+from rlgen.parts.ensemble import ActorAndCritics, Critics
 from rlgen.parts.replay import Steps
 
 HEADS = ("expected", "categorical", "sampled")
@@ -177,50 +178,10 @@ def goal(
         action = action + jnp.clip(noise, -hypers.target_noise_clip, hypers.target_noise_clip)
         action = jnp.clip(action, -1.0, 1.0)
     predicted = network.critics.predict(critics_key, learner.target_critics, minibatch.next_obs, action).min(axis=0)
-    atoms = control.atoms(hypers, config=network.config)
+    atoms = q_networks.atoms(hypers, config=network.config)
     onward = predicted if atoms is None else jnp.broadcast_to(atoms, predicted.shape)
-    probability = jnp.full(onward.shape, 1 / onward.shape[-1]) if atoms is None else jax.nn.softmax(predicted)
-    return minibatch.reward[:, None] + minibatch.discount[:, None] * onward, probability
-
-
-def critics_loss(
-    params: Tree,
-    key: Key,
-    target: tuple[Array, Array],
-    minibatch: Steps,
-    weight: Array,
-    hypers: Hypers,
-    *,
-    network: ActorAndCritics,
-) -> tuple[Array, tuple[Array, Array, Array]]:
-    """Errors of what was predicted for the actions taken: their weighted mean, summed over critics.
-
-    Args:
-        params: of the critics.
-        key: consumed.
-        target: what `goal` gave, `[M, L]` each.
-        minibatch: `[M, ...]`.
-        weight: of each example, `[M]`.
-        hypers: numbers.
-        network: actor and critics.
-
-    Returns:
-        `(loss, (loss, q_value, priority))`: the mean value, and how wrong each example is, `[M]`.
-    """
-    config, (returns, probability) = network.config, target
-    atoms = control.atoms(hypers, config=config)
-    action = control.from_box(minibatch.action, network.spec.action)
-    predicted = network.critics.predict(key, params, minibatch.obs, action)
-    value = distributional.mean(predicted, atoms)
-    priority = jnp.abs((returns * probability).sum(-1) - value).mean(axis=0)
-    if config.head == "expected":
-        each = losses.squared(returns[:, 0] - value)
-    elif atoms is not None:
-        each = distributional.divergence(predicted, distributional.project(returns, probability, atoms))
-    else:
-        each = distributional.quantile_regression(predicted, distributional.midpoints(config.num_quantiles), returns)
-    loss = (weight * each).mean(axis=1).sum()
-    return loss, (loss, value.mean(), priority)
+    returns = minibatch.reward[:, None] + minibatch.discount[:, None] * onward
+    return ensemble.equally_likely(returns) if atoms is None else (returns, jax.nn.softmax(predicted))
 
 
 def actor_loss(
@@ -229,7 +190,7 @@ def actor_loss(
     """Mean of `−Q(s, μ(s))` by the first critic."""
     action = networks.apply(network.actor, params, minibatch.obs)
     predicted = network.critics.predict(key, critics, minibatch.obs, action)[0]
-    return -distributional.mean(predicted, control.atoms(hypers, config=network.config)).mean(), ()
+    return -distributional.mean(predicted, q_networks.atoms(hypers, config=network.config)).mean(), ()
 
 
 def improve(key: Key, learner: Learner, minibatch: Steps, hypers: Hypers, *, network: ActorAndCritics) -> Learner:
@@ -281,7 +242,7 @@ def learn(
     goal_key, critics_key, actor_key = jax.random.split(key, 3)
     target = lax.stop_gradient(goal(goal_key, learner, minibatch, hypers, network=network))
     critics, opt_state, (loss, q_value, priority) = optim.descend(
-        functools.partial(critics_loss, network=network),
+        functools.partial(ensemble.loss, critics=network.critics),
         optimisers(hypers)["critics"],
         learner.critics,
         learner.opt_states["critics"],

@@ -25,21 +25,10 @@ import jax.numpy as jnp
 from jax import lax
 
 from rlgen.core import Algorithm, Array, Discrete, Key, Policy, Spec, Transition, Tree
-from rlgen.parts import (
-    checks,
-    control,
-    distributional,
-    experience,
-    exploration,
-    losses,
-    networks,
-    optim,
-    q_networks,
-    soft,
-)
-from rlgen.parts.control import ActorAndCritics, Critics
+from rlgen.parts import checks, control, distributional, ensemble, experience, exploration, networks, optim, soft
+from rlgen.parts.ensemble import ActorAndCritics, Critics
 from rlgen.parts.replay import Steps
-from rlgen.parts.soft import StochasticActor
+from rlgen.parts.soft import Metrics, StochasticActor
 
 HEADS = ("expected", "quantile")
 TEMPERATURES = ("learned", "fixed")
@@ -175,17 +164,9 @@ class State(NamedTuple):
     priorities: Tree  # `()` where all are drawn alike
 
 
-class Metrics(NamedTuple):
-    """Means over an update's gradient steps; zero before learning begins."""
-
-    loss: Array  # of the critics
-    q_value: Array  # of the actions taken
-    error: Array  # mean absolute temporal-difference error
-    entropy: Array  # of the actor
-    temperature: Array
-
-
-def goal(key: Key, learner: Learner, minibatch: Steps, hypers: Hypers, *, network: ActorAndCritics) -> Array:
+def goal(
+    key: Key, learner: Learner, minibatch: Steps, hypers: Hypers, *, network: ActorAndCritics
+) -> tuple[Array, Array]:
     """What the return of the action taken should be: `r + γ (Q⁻(s', a') − α log π(a' | s'))`.
 
     Args:
@@ -196,7 +177,7 @@ def goal(key: Key, learner: Learner, minibatch: Steps, hypers: Hypers, *, networ
         network: actor and critics.
 
     Returns:
-        Returns, equally likely, `[M, L]`.
+        Returns and their probabilities, all alike, `[M, L]` each.
     """
     config = network.config
     action_key, critics_key, subset_key = jax.random.split(key, 3)
@@ -207,39 +188,10 @@ def goal(key: Key, learner: Learner, minibatch: Steps, hypers: Hypers, *, networ
     if config.head == "quantile":
         onward = distributional.truncated(predicted, config.num_dropped)
     else:
-        value = control.least(subset_key, predicted, num=config.num_targets)
+        value = ensemble.least(subset_key, predicted, num=config.num_targets)
         onward = (chosen.probability * value).sum(-1, keepdims=True)
-    return lax.stop_gradient(minibatch.reward[:, None] + minibatch.discount[:, None] * (onward + bonus))
-
-
-def critics_loss(
-    params: Tree, key: Key, returns: Array, minibatch: Steps, weight: Array, *, network: ActorAndCritics
-) -> tuple[Array, tuple[Array, Array, Array]]:
-    """Errors of what was predicted for the actions taken: their weighted mean, summed over critics.
-
-    Args:
-        params: of the critics.
-        key: consumed.
-        returns: what `goal` gave, `[M, L]`.
-        minibatch: `[M, ...]`.
-        weight: of each example, `[M]`.
-        network: actor and critics.
-
-    Returns:
-        `(loss, (loss, q_value, error))`: the mean value, and how wrong each example is, `[M]`.
-    """
-    space = network.spec.action
-    predicted = network.critics.predict(key, params, minibatch.obs, control.from_box(minibatch.action, space))
-    if network.config.head == "quantile":
-        fractions = distributional.midpoints(network.config.num_quantiles)
-        each, value = distributional.quantile_regression(predicted, fractions, returns), predicted.mean(-1)
-    else:
-        index = minibatch.action if isinstance(space, Discrete) else jnp.zeros(weight.shape, jnp.int32)
-        value = jax.vmap(q_networks.value_of, (0, None))(predicted, index)
-        each = losses.squared(returns[:, 0] - value)
-    loss = (weight * each).mean(axis=1).sum()
-    error = jnp.abs(returns.mean(axis=-1) - value).mean(axis=0)
-    return loss, (loss, value.mean(), error)
+    returns = minibatch.reward[:, None] + minibatch.discount[:, None] * (onward + bonus)
+    return ensemble.equally_likely(lax.stop_gradient(returns))
 
 
 def actor_loss(
@@ -325,19 +277,23 @@ def learn(
     """
     config = network.config
     goal_key, critics_key, actor_key = jax.random.split(key, 3)
-    returns = goal(goal_key, learner, minibatch, hypers, network=network)
+    target = goal(goal_key, learner, minibatch, hypers, network=network)
     critics, opt_state, (loss, q_value, error) = optim.descend(
-        functools.partial(critics_loss, network=network),
+        functools.partial(ensemble.loss, critics=network.critics),
         soft.optimisers(hypers)["critics"],
         learner.critics,
         learner.opt_states["critics"],
         critics_key,
-        returns,
+        target,
         minibatch,
         weight,
+        hypers,
     )
-    target = control.follow(learner.target, critics, hypers.tau)
-    learner = learner._replace(critics=critics, target=target, opt_states={**learner.opt_states, "critics": opt_state})
+    learner = learner._replace(
+        critics=critics,
+        target=control.follow(learner.target, critics, hypers.tau),
+        opt_states={**learner.opt_states, "critics": opt_state},
+    )
 
     own = functools.partial(improve, actor_key, learner, minibatch, hypers, network=network)
     learner, nats = soft.turn(count, learner, own, period=config.actor_period)

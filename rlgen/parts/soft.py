@@ -34,6 +34,16 @@ class Choices(NamedTuple):
     log_prob: Array  # [*N, J]
 
 
+class Metrics(NamedTuple):
+    """Means over an update's gradient steps; zero before learning begins."""
+
+    loss: Array  # of the critics
+    q_value: Array  # of the actions taken
+    error: Array  # mean absolute temporal-difference error
+    entropy: Array  # of the actor
+    temperature: Array
+
+
 class StochasticActor(nn.Module):
     """The parameters of the policy.
 

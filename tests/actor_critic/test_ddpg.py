@@ -12,7 +12,9 @@ import scipy.special
 from rlgen.actor_critic import ddpg
 from rlgen.core import Box, Discrete, Spec
 from rlgen.envs import probes
-from rlgen.parts.control import ActorAndCritics, Critics, DeterministicActor
+from rlgen.parts import ensemble
+from rlgen.parts.control import DeterministicActor
+from rlgen.parts.ensemble import ActorAndCritics, Critics
 from rlgen.parts.replay import Steps
 
 SPEC = Spec(Box((3,)), Box((2,), -2.0, 2.0))
@@ -66,7 +68,7 @@ def test_losses_of_distributions_by_hand():
         def paid(learner, network=network, batch=batch):
             target = ddpg.goal(KEY, learner, batch, HYPERS, network=network)
             predicted = network.critics.predict(KEY, learner.critics, batch.obs, batch.action / 2)[0]
-            loss = ddpg.critics_loss(learner.critics, KEY, target, batch, weight, HYPERS, network=network)
+            loss = ensemble.loss(learner.critics, KEY, target, batch, weight, HYPERS, critics=network.critics)
             return target, predicted, loss
 
         target, predicted, (loss, (_, _, priority)) = jax.device_get(paid(learner))

@@ -1,33 +1,14 @@
-"""What actor-critics share: actions in a box and between −1 and 1, critics apart, and noise that makes returns."""
-
-import types
+"""What actor-critics share: actions in a box and between −1 and 1."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rlgen.core import Box, Discrete, Spec
+from rlgen.core import Box, Discrete
 from rlgen.parts import control
 
 BOX = Box((2,), (-2.0, 0.0), (2.0, 1.0))
-CONFIG = {
-    "hidden_sizes": (4,),
-    "activation": "relu",
-    "initialiser": "lecun",
-    "critic_bound": 0.5,
-    "layer_norm": False,
-    "dropout": 0.0,
-    "head": "expected",
-    "num_atoms": 5,
-    "num_quantiles": 7,
-    "num_critics": 3,
-}
-
-
-def critics(action=BOX, **config):
-    made = control.Critics(Spec(Box((3,)), action), types.SimpleNamespace(**{**CONFIG, **config}))
-    return made, jax.jit(made.begin)(jax.random.key(0)), jax.jit(made.predict)
 
 
 def test_actions_go_into_the_box_and_back():
@@ -46,49 +27,6 @@ def test_other_actions_are_refused(space):
     control.check_actions(Discrete(2), discrete=True)
 
 
-def test_critics_share_nothing():
-    _, params, predict = critics()
-    kernel = params["params"]["critic"]["Dense_0"]["kernel"]
-    assert kernel.shape == (3, 5, 4) and not np.allclose(kernel[0], kernel[1])
-    obs, action = np.ones((6, 3), np.float32), np.ones((6, 2), np.float32)
-    predicted = predict(jax.random.key(0), params, obs, action)
-    assert predicted.shape == (3, 6, 1)
-    changed = jax.tree.map(np.array, params)
-    for leaf in jax.tree.leaves(changed):
-        leaf[1] += 1.0
-    again = predict(jax.random.key(0), changed, obs, action)
-    np.testing.assert_array_equal(np.any(np.asarray(again) != predicted, axis=(1, 2)), [False, True, False])
-
-
-@pytest.mark.parametrize(
-    ("config", "action", "size"),
-    [
-        ({"head": "categorical"}, BOX, 5),
-        ({"head": "quantile"}, BOX, 7),
-        ({"head": "sampled"}, BOX, 7),
-        ({}, Discrete(4), 4),
-    ],
-)
-def test_heads_have_their_sizes(config, action, size):
-    _, params, predict = critics(action, **config)
-    inner = None if isinstance(action, Discrete) else np.ones((6, 2), np.float32)
-    obs = np.ones((6, 3), np.float32)
-    first, second = (predict(jax.random.key(seed), params, obs, inner) for seed in (0, 1))
-    assert first.shape == (3, 6, size)
-    sampled = config.get("head") == "sampled"
-    assert np.array_equal(first, second) != sampled
-    if sampled:
-        assert np.all(np.diff(first) >= 0)
-
-
-def test_units_are_left_out_anew_in_every_critic():
-    _, params, predict = critics(dropout=0.5, layer_norm=True, hidden_sizes=(64,))
-    same = jax.tree.map(lambda leaf: np.broadcast_to(leaf[:1], leaf.shape), jax.device_get(params))
-    inputs = np.ones((1, 3), np.float32), np.ones((1, 2), np.float32)
-    first, second = (predict(jax.random.key(seed), same, *inputs) for seed in (0, 1))
-    assert len({*np.ravel(first), *np.ravel(second)}) == 6
-
-
 def test_actions_are_random_until_there_is_enough():
     action = jnp.full((1000, 2), 9.0)
     for step, random in ((0, True), (4, True), (5, False)):
@@ -97,12 +35,3 @@ def test_actions_are_random_until_there_is_enough():
         if random:
             np.testing.assert_allclose(taken.min(0), [-2.0, 0.0], atol=0.02)
             np.testing.assert_allclose(taken.max(0), [2.0, 1.0], atol=0.02)
-
-
-def test_the_least_value_is_of_all_critics_or_of_a_few_drawn_alike():
-    predicted = jnp.arange(4.0)[:, None]  # four critics of one example
-    assert control.least(jax.random.key(0), predicted, num=4) == 0
-    draw = jax.jit(jax.vmap(lambda key: control.least(key, predicted, num=2)[0]))
-    found = np.asarray(draw(jax.random.split(jax.random.key(0), 6_000)))
-    shares = [(found == value).mean() for value in range(4)]
-    np.testing.assert_allclose(shares, [1 / 2, 1 / 3, 1 / 6, 0], atol=0.025)  # of six pairs
