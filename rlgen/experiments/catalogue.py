@@ -5,6 +5,7 @@ must reach within the budget; its source says where the figure comes from.
 """
 
 import difflib
+import itertools
 
 from rlgen.experiments.experiment import Experiment
 from rlgen.experiments.rows import (
@@ -62,11 +63,12 @@ def find(name: str) -> Experiment:
         return EXPERIMENTS[shortest]
     if matches:
         raise LookupError(f"{name!r} could be any of: {', '.join(matches)}")
-    # A wrong name may be meant for a whole one or for a part, such as `ppoo` for `ppo`.
+    # A wrong name may be meant for a whole one or for parts, such as `ppoo` for `ppo` or `gan/mnst` for `gan/mnist`.
     spellings = {}
     for full in EXPERIMENTS:
-        for spelling in (full, *full.split("/")):
-            spellings.setdefault(spelling.lower(), []).append(full)
+        parts = full.lower().split("/")
+        for first, last in itertools.combinations(range(len(parts) + 1), 2):
+            spellings.setdefault("/".join(parts[first:last]), []).append(full)
     close = difflib.get_close_matches(name.lower(), spellings, n=3, cutoff=0.5)
     near = list(dict.fromkeys(full for spelling in close for full in spellings[spelling]))[:3]
     hint = f"; did you mean {' or '.join(near)}?" if near else "."

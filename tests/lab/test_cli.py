@@ -118,6 +118,7 @@ def test_show_takes_a_short_name_and_keeps_brackets(capsys, monkeypatch):
             "network 'cnn' cannot read observations of shape (4,)",
         ),
         (("sweep", "policy/ppo/CartPol-v1"), "did you mean policy/ppo/CartPole-v1"),
+        (("sweep", "gan/mnst"), "did you mean generative/gan/mnist"),
         (("show", "CartPole"), "could be any of: value/dqn/CartPole-v1, value/dqn/CartPole-v1-double"),
         (("report",), "a report needs a run folder"),
         (("resume", "nowhere"), "nowhere holds no run"),
