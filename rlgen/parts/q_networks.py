@@ -23,6 +23,7 @@ from rlgen.core import Algorithm, Array, Discrete, Key, Spec, Tree
 from rlgen.parts import distributional, exploration, networks
 
 _NUM_COSINES = 64
+_NO_ZERO = 1e-30  # of a divisor
 
 
 class ValueNetwork(nn.Module):
@@ -51,8 +52,9 @@ class ValueNetwork(nn.Module):
 class NoisyDense(nn.Module):
     """A dense layer whose weights and biases are Gaussian with learned means and deviations.
 
-    The noise of a weight is the product of one number of its input and one of its output, so that it can multiply
-    inputs and outputs and no noisy weight is ever formed.
+    The noise of a weight is the product of one number of its input and one of its output.  Where a draw serves a single
+    input it multiplies inputs and outputs, and no noisy weight is formed; where it serves many they are, as then one
+    product is enough.
 
     Attributes:
         features: outputs.
@@ -75,12 +77,14 @@ class NoisyDense(nn.Module):
 
         kernel, bias = parameters("", networks.uniform(bound))
         kernel_scale, bias_scale = parameters("noise_", deviation)
-        output = inputs @ kernel + bias
         if key is None:
-            return output
+            return inputs @ kernel + bias
         noise = jax.random.normal(key, (size + self.features,))
-        incoming, outgoing = jnp.split(jnp.sign(noise) * jnp.sqrt(jnp.abs(noise)), [size])
-        return output + ((inputs * incoming) @ kernel_scale + bias_scale) * outgoing
+        # `sign(ε) √|ε|`.  As a product XLA would compute it anew, hash and all, for every number that it multiplies.
+        incoming, outgoing = jnp.split(noise / (jnp.sqrt(jnp.abs(noise)) + _NO_ZERO), [size])
+        if inputs.ndim == 1:
+            return inputs @ kernel + bias + ((inputs * incoming) @ kernel_scale + bias_scale) * outgoing
+        return inputs @ (kernel + kernel_scale * incoming[:, None] * outgoing) + bias + bias_scale * outgoing
 
 
 class Stream(nn.Module):

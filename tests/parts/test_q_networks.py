@@ -101,9 +101,10 @@ def test_noise_of_a_layer_has_its_mean_and_variance_and_is_factorised():
     size = np.sqrt(2 / np.pi)
     expected = 0.125 * (size**2 * (1 + 4) + size)
     np.testing.assert_allclose(noise.var(0), expected, rtol=0.08)
-    # One draw serves all rows, in the same way.
+    # One draw serves all rows, in the same way, and as it serves a single one.
     both = apply(params, np.stack([inputs, inputs]), keys[0])
     np.testing.assert_array_equal(both[0], both[1])
+    np.testing.assert_allclose(both[0], mean + noise[0], rtol=1e-5, atol=1e-6)
 
 
 def test_environments_that_act_have_noise_of_their_own_and_none_when_they_do_not_explore():
