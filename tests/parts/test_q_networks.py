@@ -107,6 +107,15 @@ def test_noise_of_a_layer_has_its_mean_and_variance_and_is_factorised():
     np.testing.assert_allclose(both[0], mean + noise[0], rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("shape", [(2,), (3, 2)])
+def test_a_layer_survives_noise_of_zero(shape, monkeypatch):
+    layer, inputs = q_networks.NoisyDense(3), jnp.ones(shape)
+    params = jax.jit(layer.init)(jax.random.key(0), inputs, None)
+    monkeypatch.setattr(jax.random, "normal", lambda key, shape: jnp.zeros(shape))
+    with_noise, without = (layer.apply(params, inputs, key) for key in (jax.random.key(1), None))
+    np.testing.assert_array_equal(with_noise, without)
+
+
 def test_environments_that_act_have_noise_of_their_own_and_none_when_they_do_not_explore():
     network, params, _ = made(noisy=True)
     obs = jnp.ones((64, 3))
