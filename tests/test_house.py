@@ -184,6 +184,8 @@ def test_config_is_frozen_and_hypers_are_bounded_numbers(algorithm: types.Module
 def test_bounds_name_nothing_unused():
     used = {name for algorithm in ALGORITHMS for name in algorithm.Hypers._fields}
     assert set(bounds.HYPERS) == used
+    fields = {field.name for algorithm in ALGORITHMS for field in dataclasses.fields(algorithm.Config)}
+    assert set(bounds.REALS) | set(bounds.SMALLEST) <= fields
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)

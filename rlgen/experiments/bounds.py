@@ -123,6 +123,12 @@ HYPERS: dict[str, Interval] = {
 
 ASCENDING = (("lowest_return", "highest_return"),)
 
+REALS: dict[str, Interval] = {
+    "actor_bound": NOT_NEGATIVE,
+    "critic_bound": NOT_NEGATIVE,
+    "noise_scale": NOT_NEGATIVE,
+}  # of real numbers in a Config; any that is finite where a name is absent
+
 SMALLEST: dict[str, int] = {
     "burn_in": 0,
     "max_shift": 0,
@@ -155,17 +161,20 @@ def check_hypers(hypers: Any) -> None:
 
 
 def check_config(config: Any) -> None:
-    """Refuses counts below their smallest value.
+    """Refuses impossible numbers of what is static.
 
     Args:
         config: frozen dataclass.
 
     Raises:
-        ValueError: naming the field, its value and the smallest one.
+        ValueError: naming the field, its value and the smallest count or the interval that it must lie in.
     """
     for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        numbers = value if isinstance(value, tuple) else (value,)
-        smallest = SMALLEST.get(field.name, 1)
-        if any(isinstance(number, int) and not isinstance(number, bool) and number < smallest for number in numbers):
-            raise ValueError(f"config.{field.name}={value} is impossible: at least {smallest} is needed")
+        name, value = field.name, getattr(config, field.name)
+        for number in value if isinstance(value, tuple) else (value,):
+            if name in REALS or isinstance(number, float):
+                interval = REALS.get(name, REAL)
+                if number not in interval:
+                    raise ValueError(f"config.{name}={value} is impossible: it must lie in {interval}")
+            elif isinstance(number, int) and not isinstance(number, bool) and number < SMALLEST.get(name, 1):
+                raise ValueError(f"config.{name}={value} is impossible: at least {SMALLEST.get(name, 1)} is needed")
