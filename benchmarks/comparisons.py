@@ -387,6 +387,34 @@ def _on_policy() -> tuple[Row, ...]:
     )
 
 
+def _references() -> tuple[Row, ...]:
+    """Rows of tasks for which nobody has published a return: rejax's on them stands beside ours."""
+
+    def row(algorithm: str, experiment: str, task: str, theirs: dict[str, Any]) -> Row:
+        settings = {
+            "env": f"{task}-misc",
+            "learning_rate": 1e-3,
+            "polyak": 0.995,
+            "num_envs": 1,
+            "buffer_size": 50_000,
+            "fill_buffer": 1_000,
+            "batch_size": 256,
+        }
+        work = f"{algorithm} {task}-misc, one environment, one gradient step of batch 256 a step, 64-64 ReLU"
+        return _rejax(experiment, work, 4, 200_000, {}, {**settings, **theirs})
+
+    td3 = {"exploration_noise": 0.1, **{f"{part}_kwargs": {"activation": "relu"} for part in ("actor", "critic")}}
+    sac = {"agent_kwargs": {"hidden_layer_sizes": _SMALL, "activation": "relu"}}
+    return tuple(
+        pair
+        for task in ("Reacher", "Swimmer")
+        for pair in (
+            row("TD3", f"actor_critic/ddpg/{task}-misc-td3", task, td3),
+            row("SAC", f"actor_critic/sac/{task}-misc", task, sac),
+        )
+    )
+
+
 ROWS = (
     _row("ppo", "policy/ppo/CartPole-v1", _PPO, 1, 500_000),
     _row("ppo", "policy/ppo/CartPole-v1", _PPO, 16, 200_000),
@@ -423,6 +451,7 @@ ROWS = (
         {"env": "CartPole-v1"},
         "defaults",
     ),
+    *_references(),
     *_on_policy(),
     *(_flow(task, loop, 1_000_000) for task in ("moons", "circles") for loop in ("scan", "fit")),
     *_checked_out(),
