@@ -46,6 +46,15 @@ def test_bernoulli():
     np.testing.assert_allclose(distributions.bernoulli(logits).log_prob(bits), expected, rtol=1e-5)
 
 
+def test_coins_of_any_logit_against_distrax():
+    logits = np.linspace(-100.0, 100.0, 401, dtype=np.float32)
+    for bits in (np.zeros_like(logits), np.ones_like(logits)):
+        coins, expected = distributions.Bernoulli(logits=logits), distrax.Bernoulli(logits=logits)
+        np.testing.assert_allclose(coins.log_prob(bits), expected.log_prob(bits), rtol=1e-6, atol=1e-6)
+        slope = jax.grad(lambda at, bits=bits: distributions.Bernoulli(logits=at).log_prob(bits).sum())(logits)
+        np.testing.assert_allclose(slope, bits - scipy.special.expit(logits), atol=1e-6)
+
+
 def test_over_a_space():
     discrete, box = Discrete(3), Box((2,), -1.0, 1.0)
     assert [distributions.num_parameters(space) for space in (discrete, box)] == [3, 2]
