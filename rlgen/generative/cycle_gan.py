@@ -36,6 +36,7 @@ class Config:
         num_filters: of a translator's first layer.
         num_blocks: residual blocks of a translator.
         discriminator_filters: of a discriminator's first layer.
+        num_halvings: of height and width by a discriminator; with more, it judges larger patches.
         pool_size: `P`; with 0, discriminators see the newest images.
     """
 
@@ -43,6 +44,7 @@ class Config:
     num_filters: int = 16
     num_blocks: int = 2
     discriminator_filters: int = 16
+    num_halvings: int = 2
     pool_size: int = 50
 
 
@@ -231,9 +233,12 @@ def build(spec: Spec, config: Config) -> Algorithm:
     fits = isinstance(image, Box) and image.dtype == "uint8" and len(image.shape) == 3
     if spec.observation != image or not fits or image.shape[0] % 4 or image.shape[1] % 4:
         raise ValueError(f"CycleGAN translates uint8 images whose height and width 4 divides; got {spec}")
+    if min(image.shape[:2]) >> config.num_halvings < 1:
+        height, width, _ = image.shape
+        raise ValueError(f"config.num_halvings={config.num_halvings} leaves nothing of images of {height}×{width}")
     pairs = Networks(
         translators.Translator(config.num_filters, config.num_blocks),
-        translators.PatchDiscriminator(config.discriminator_filters),
+        translators.PatchDiscriminator(config.discriminator_filters, config.num_halvings),
         image.shape,
         config.pool_size,
     )

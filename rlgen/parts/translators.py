@@ -83,21 +83,25 @@ class Translator(nn.Module):
 
 
 class PatchDiscriminator(nn.Module):
-    """From images to a logit for each patch of 18×18 pixels, four apart.
+    """From images to a logit for each patch: of 18×18 pixels, four apart, after two halvings; of 38×38 after three.
 
     Attributes:
-        num_filters: of the first layer; the second has twice as many.
+        num_filters: of the first layer; each further one has twice as many.
+        num_halvings: of height and width.
     """
 
     num_filters: int = 16
+    num_halvings: int = 2
 
     @nn.compact
     def __call__(self, image: Array) -> Array:
         """Maps `[M, H, W, C]` to `[M, R, S]`."""
         hidden = convolution.Conv(self.num_filters, (4, 4), stride=2, padding=1)(image)
         hidden = nn.leaky_relu(hidden, _SLOPE)
-        hidden = convolution.Conv(2 * self.num_filters, (4, 4), stride=2, padding=1, use_bias=False)(hidden)
-        hidden = nn.leaky_relu(_normalised(hidden), _SLOPE)
+        for depth in range(1, self.num_halvings):
+            size = 2**depth * self.num_filters
+            hidden = convolution.Conv(size, (4, 4), stride=2, padding=1, use_bias=False)(hidden)
+            hidden = nn.leaky_relu(_normalised(hidden), _SLOPE)
         return convolution.Conv(1, padding=1)(hidden)[..., 0]
 
 

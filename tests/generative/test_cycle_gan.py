@@ -1,5 +1,6 @@
 """CycleGAN: what either player pays, by hand, and what its discriminators are shown."""
 
+import dataclasses
 import functools
 
 import flax.linen as nn
@@ -190,3 +191,10 @@ def test_other_tasks_are_refused(shape):
         cycle_gan.build(Spec(image, image), CONFIG)
     with pytest.raises(ValueError, match="got Spec"):
         cycle_gan.build(Spec(NOTHING, SPEC.action), CONFIG)
+
+
+def test_a_discriminator_that_leaves_nothing_of_an_image_is_refused():
+    image = Box((8, 12, 1), 0, 255, "uint8")
+    cycle_gan.build(Spec(image, image), dataclasses.replace(CONFIG, num_halvings=3))
+    with pytest.raises(ValueError, match=r"config.num_halvings=4 leaves nothing of images of 8×12"):
+        cycle_gan.build(Spec(image, image), dataclasses.replace(CONFIG, num_halvings=4))

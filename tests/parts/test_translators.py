@@ -44,11 +44,13 @@ def test_each_filter_of_each_image_is_normalised_by_itself(translator):
         np.testing.assert_allclose(hidden.std((1, 2)), 3, rtol=0.02)
 
 
-def test_a_patch_discriminator_sees_patches():
-    network = translators.PatchDiscriminator(num_filters=2)
+@pytest.mark.parametrize(("num_halvings", "num_patches"), [(1, 14), (2, 7), (3, 3), (4, 1)])
+def test_a_patch_discriminator_sees_patches(num_halvings, num_patches):
+    network = translators.PatchDiscriminator(2, num_halvings)
     image = jnp.zeros((1, 28, 28, 1))
-    params = jax.jit(network.init)(jax.random.key(0), image)
-    assert jax.eval_shape(network.apply, params, image).shape == (1, 7, 7)
+    params = jax.eval_shape(network.init, jax.random.key(0), image)
+    assert max(leaf.shape[-1] for leaf in jax.tree.leaves(params)) == 2**num_halvings
+    assert jax.eval_shape(network.apply, params, image).shape == (1, num_patches, num_patches)
 
 
 def test_a_caption_is_the_mean_of_its_words():

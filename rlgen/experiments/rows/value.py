@@ -107,7 +107,8 @@ CARTPOLE = tuple(
         ("-prioritised", {"replay": "proportional"}, {}, _threshold),
         ("-ranked", {"replay": "rank", "sort_period": 10}, {}, _threshold),
         ("-c51", _CATEGORICAL, _RETURNS, Target(491.0, f"{CLEANRL}/c51: 491.1 by its JAX version; {CARTPOLE_LIMIT}")),
-        ("-iqn", {"head": "implicit"}, {}, _threshold),
+        # Eight fractions lose little beside more (arXiv:1806.06923, figure 2) and take a quarter of the time of 32.
+        ("-iqn", {"head": "implicit", "num_fractions": 8}, {}, _threshold),
         ("-rainbow", _RAINBOW, {**_RETURNS, **_GREEDY}, _threshold),
     )
 )
