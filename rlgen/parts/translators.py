@@ -1,11 +1,11 @@
 """Networks from images to images and from captions to vectors, a discriminator of patches, and a pool of images.
 
 The networks are those of arXiv:1703.10593, made for small images: no layers at the size of the image itself, zeros at
-the edges where they are reflected there, and one strided convolution less in the discriminator.  Each filter of an
-image is normalised by itself (arXiv:1607.08022), and learns a scale and an offset.  The pool is that of
-arXiv:1612.07828, as arXiv:1703.10593 fills it: one image after another.  A caption is read as the mean of its words'
-vectors, whatever their order; what comes of it is as large as what stands beside it, so that it is heard from the first
-step on.
+the edges where they are reflected there, and as many strided convolutions in the discriminator as are asked for, three
+there.  Each filter of an image is normalised by itself (arXiv:1607.08022), and learns a scale and an offset.  The pool
+is that of arXiv:1612.07828, as arXiv:1703.10593 fills it: one image after another.  A caption is read as the mean of
+its words' vectors, whatever their order; what comes of it is as large as what stands beside it, so that it is heard
+from the first step on.
 
 Shape legend: `M` images in a minibatch, `P` images in a pool, `H W C` image, `R S` patches along height and width,
 `L` words of a caption, `E` size of a vector.
