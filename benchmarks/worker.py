@@ -9,6 +9,7 @@ devices.
 """
 
 import dataclasses
+import itertools
 import json
 import resource
 import sys
@@ -24,6 +25,8 @@ from rlgen import sweep
 from rlgen.experiments import catalogue
 from rlgen.experiments.experiment import Bound, Experiment, bind
 from rlgen.lab import lanes
+
+WINDOWS = 50  # of updates, as in a sweep; XLA's CPU backend holds on to a little memory for each until a window ends
 
 
 def replaced(row: Experiment, options: dict[str, Any]) -> Experiment:
@@ -72,7 +75,8 @@ def measure(row: Experiment, bound: Bound, seeds: int, devices: int) -> dict[str
     prepared = prepare(row, bound, seeds, sweep.mesh(devices))
     data, keys, hypers, state = prepared.data, prepared.keys, prepared.hypers, prepared.state
     memory_held = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
-    stop, tail = bound.num_updates, bound.num_updates - max(bound.num_updates // 50, 1)
+    windows = min(WINDOWS, bound.num_updates)
+    edges = [round(index * bound.num_updates / windows) for index in range(windows + 1)]
 
     start = time.perf_counter()
     lowered = prepared.advance.lower(*prepared.arguments())
@@ -83,8 +87,10 @@ def measure(row: Experiment, bound: Bound, seeds: int, devices: int) -> dict[str
     memory = compiled.memory_analysis()
 
     start = time.perf_counter()
-    state, _ = compiled(data, keys, jnp.int32(0), jnp.int32(tail), state, hypers)
-    state, report = jax.block_until_ready(compiled(data, keys, jnp.int32(tail), jnp.int32(stop), state, hypers))
+    *earlier, (begin, end) = itertools.pairwise(edges)
+    for window in earlier:
+        state, _ = compiled(data, keys, *map(jnp.int32, window), state, hypers)
+    _, report = jax.block_until_ready(compiled(data, keys, jnp.int32(begin), jnp.int32(end), state, hypers))
     run_seconds = time.perf_counter() - start
     returns = np.asarray(row.task.curve(report), float)
     return {
