@@ -93,7 +93,7 @@ CARTPOLE = tuple(
         ("-prioritised", {"replay": "proportional"}, {}, _threshold),
         ("-ranked", {"replay": "rank", "sort_period": 10}, {}, _threshold),
         ("-c51", _CATEGORICAL, _RETURNS, Target(491.0, f"{CLEANRL}/c51: 491.1 by its JAX version; {CARTPOLE_LIMIT}")),
-        # With a smaller ε of Adam, whose steps then never shrink, what was learned is lost again and again.
+        # With Adam's own ε, whose steps never shrink, what was learned is lost more often still.
         (
             "-qr",
             {"head": "quantile", "num_atoms": 51},
