@@ -26,7 +26,7 @@ from rlgen.experiments import catalogue
 from rlgen.experiments.experiment import Bound, Experiment, bind
 from rlgen.lab import lanes
 
-WINDOWS = 50  # of updates, as in a sweep; XLA's CPU backend holds on to a little memory for each until a window ends
+WINDOW = 4_000  # updates in a call at most; of each, XLA's CPU backend holds on to a little memory until the call ends
 
 
 def replaced(row: Experiment, options: dict[str, Any]) -> Experiment:
@@ -75,8 +75,8 @@ def measure(row: Experiment, bound: Bound, seeds: int, devices: int) -> dict[str
     prepared = prepare(row, bound, seeds, sweep.mesh(devices))
     data, keys, hypers, state = prepared.data, prepared.keys, prepared.hypers, prepared.state
     memory_held = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
-    windows = min(WINDOWS, bound.num_updates)
-    edges = [round(index * bound.num_updates / windows) for index in range(windows + 1)]
+    stop, tail = bound.num_updates, bound.num_updates - max(bound.num_updates // 50, 1)
+    edges = [*range(0, tail, WINDOW), tail]
 
     start = time.perf_counter()
     lowered = prepared.advance.lower(*prepared.arguments())
@@ -87,10 +87,9 @@ def measure(row: Experiment, bound: Bound, seeds: int, devices: int) -> dict[str
     memory = compiled.memory_analysis()
 
     start = time.perf_counter()
-    *earlier, (begin, end) = itertools.pairwise(edges)
-    for window in earlier:
+    for window in itertools.pairwise(edges):
         state, _ = compiled(data, keys, *map(jnp.int32, window), state, hypers)
-    _, report = jax.block_until_ready(compiled(data, keys, jnp.int32(begin), jnp.int32(end), state, hypers))
+    _, report = jax.block_until_ready(compiled(data, keys, jnp.int32(tail), jnp.int32(stop), state, hypers))
     run_seconds = time.perf_counter() - start
     returns = np.asarray(row.task.curve(report), float)
     return {
