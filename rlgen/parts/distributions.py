@@ -58,7 +58,7 @@ class Categorical(distrax.Categorical):
 
 
 class Bernoulli(distrax.Bernoulli):
-    """Distrax's from logits, with one softplus for both outcomes: a tenth of an autoencoder's work on pixels."""
+    """Distrax's from logits, with one softplus for both outcomes: over all pixels of an autoencoder two take time."""
 
     def log_prob(self, value: Any) -> Any:
         """Logarithm of the probability of coins `[*N]`, each zero or one."""

@@ -53,6 +53,19 @@ def test_a_patch_discriminator_sees_patches(num_halvings, num_patches):
     assert jax.eval_shape(network.apply, params, image).shape == (1, num_patches, num_patches)
 
 
+@pytest.mark.parametrize(("num_halvings", "size"), [(2, 18), (3, 38)])
+def test_a_logit_reads_a_patch_of_its_size(num_halvings, size, monkeypatch):
+    monkeypatch.setattr(translators, "_normalised", lambda hidden: hidden)  # which reads the whole image
+    network = translators.PatchDiscriminator(2, num_halvings)
+    image = jax.random.normal(jax.random.key(1), (1, 80, 80, 1))
+    params = network.init(jax.random.key(0), image)
+    middle = 40 >> num_halvings
+    slope = jax.grad(lambda image: jnp.asarray(network.apply(params, image))[0, middle, middle])(image)[0, ..., 0]
+    for axis in (0, 1):
+        read = np.flatnonzero(np.any(slope != 0, axis=axis))
+        assert read[-1] - read[0] + 1 == size
+
+
 def test_a_caption_is_the_mean_of_its_words():
     network = translators.Reader(num_words=5, size=3)
     params = jax.device_get(jax.jit(network.init)(jax.random.key(0), np.zeros((1, 2), np.int32)))
