@@ -1,8 +1,8 @@
 """CrossQ, arXiv:1902.05605: soft actor-critic without target networks, whose critics and actor are normalised.
 
 Critics see what was done and what will be in one batch, so that batch renormalisation treats both alike and no target
-network has to hold them steady.  Adam's first moment decays by a half.  The actor and the temperature learn in one of
-`actor_period` gradient steps.
+network has to hold them steady.  Adam's first moment decays by a half in both.  The actor and the temperature learn in
+one of `actor_period` gradient steps.
 
 Departures from the paper: several environments at a time; the temperature's loss is linear in its logarithm; the
 critics' width, 2048 in the paper, is the task's.  An episode cut by its time limit bootstraps from its true last
@@ -101,7 +101,7 @@ class State(NamedTuple):
 
 
 def optimisers(hypers: Hypers) -> dict[str, Any]:
-    """Adam for each of those who learn, which forgets the direction it came from sooner than usual."""
+    """Adam for each of those who learn; networks forget the direction they came from sooner than usual."""
     return soft.optimisers(hypers, first_moment_decay=0.5)
 
 

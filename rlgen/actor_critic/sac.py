@@ -53,8 +53,8 @@ class Config:
         sort_period: updates between two sorts of a replay by rank.
         temperature: `"learned"` or `"fixed"`.
         num_critics: `C`.
-        num_targets: critics drawn for each target, whose least value it is.
-        actor_value: whether the actor climbs the `"least"` of the critics' values or their `"mean"`.
+        num_targets: critics drawn for each target, whose least value it is; all of them where quantiles are pooled.
+        actor_value: whether the actor climbs the `"least"` of the critics' values or their `"mean"`, as quantiles ask.
         head: `"expected"`, or `"quantile"` for truncated quantile critics.
         num_quantiles: of each critic.
         num_dropped: quantiles a critic that are dropped at the top of the pool.
@@ -106,6 +106,11 @@ class Config:
         experience.check(self)
         if not 1 <= self.num_targets <= self.num_critics:
             raise ValueError(f"config.num_targets={self.num_targets} is not between 1 and {self.num_critics} critics")
+        if self.head == "quantile" and (self.num_targets, self.actor_value) != (self.num_critics, "mean"):
+            raise ValueError(
+                f"config.head='quantile' pools what all critics say: it takes config.num_targets={self.num_critics} and"
+                f" config.actor_value='mean', not {self.num_targets} and {self.actor_value!r}"
+            )
         if not 0 <= self.num_dropped < self.num_quantiles:
             raise ValueError(f"config.num_dropped={self.num_dropped} leaves none of {self.num_quantiles} quantiles")
         if not 0 <= self.dropout < 1:
@@ -136,7 +141,7 @@ class Hypers(NamedTuple):
     discount: float = 0.99
     tau: float = 0.005  # share of the critics in a move of the target critics
     temperature: float = 1.0  # `α`, or where it is learned the first one
-    entropy_share: float = 1.0  # target entropy, in units of `−D` nats, or of `log A` with discrete actions
+    entropy_share: float = 1.0  # target entropy, in units of `−D` nats, or with discrete actions of `0.98 log A`
     noise_start: float = 0.1  # deviation while exploring, in half widths of the box
     noise_end: float = 0.1
     exploration_fraction: float = 1.0  # of `horizon`, over which the noise goes from start to end

@@ -49,14 +49,16 @@ def check_actions(space: Space, *, discrete: bool = False) -> None:
         discrete: whether it can choose among `Discrete` ones.
 
     Raises:
-        ValueError: unless they are a vector `Box` with finite bounds, or `Discrete` where that will do.
+        ValueError: unless they are a vector `Box` with finite bounds that differ, or `Discrete` where that will do.
     """
     if discrete and isinstance(space, Discrete):
         return
     if not isinstance(space, Box) or len(space.shape) != 1:
         raise ValueError(f"the actor gives a vector of numbers; the task's actions are {space}")
-    if not np.isfinite([space.low, space.high]).all():
+    if not (np.isfinite(space.low).all() and np.isfinite(space.high).all()):
         raise ValueError(f"the actor's numbers are stretched between finite bounds; the task's actions are {space}")
+    if not np.less(space.low, space.high).all():
+        raise ValueError(f"the actor has nothing to choose where both bounds are one; the task's actions are {space}")
 
 
 def _middle_and_reach(space: Box) -> tuple[Array, Array]:

@@ -19,6 +19,7 @@ from rlgen.core import Array, Discrete, Key, Space, Spec, Tree
 from rlgen.parts import control, distributions, networks, optim
 
 _LOG_STD = (-20.0, 2.0)
+_ATTAINED = 0.98  # of `log A`, as in the code of arXiv:1910.07207's author
 
 
 def squashed(mean: Array, log_std: Array) -> Any:
@@ -84,13 +85,12 @@ def entropy(chosen: Choices) -> Array:
 
 
 def optimisers(hypers: Any, *, first_moment_decay: float = 0.9) -> dict[str, Any]:
-    """Adam for the actor, the critics and the temperature, by name."""
-    rates = {
-        "actor": hypers.learning_rate,
-        "critics": hypers.critic_learning_rate,
-        "log_temperature": hypers.temperature_learning_rate,
+    """Adam for the actor, the critics and the temperature, by name; the decay is that of the networks."""
+    return {
+        "actor": optim.adam(hypers.learning_rate, b1=first_moment_decay),
+        "critics": optim.adam(hypers.critic_learning_rate, b1=first_moment_decay),
+        "log_temperature": optim.adam(hypers.temperature_learning_rate),
     }
-    return {name: optim.adam(rate, b1=first_moment_decay) for name, rate in rates.items()}
 
 
 def turn(count: Array, learner: Any, improve: Callable[[], tuple[Any, Array]], *, period: int) -> tuple[Any, Array]:
@@ -118,8 +118,11 @@ def temperature(log_temperature: Array, hypers: Any, *, kind: str) -> Array:
 
 
 def target_entropy(share: Array | float, space: Space) -> Array:
-    """Nats that a learned temperature holds the policy at, scalar: a share of `−D`, or of `log A`."""
-    nats = math.log(space.num) if isinstance(space, Discrete) else -float(math.prod(space.shape))
+    """Nats that a learned temperature holds the policy at, scalar: a share of `−D`, or of nearly `log A`.
+
+    The most that discrete actions can have, `log A`, is no target: the temperature could only ever rise.
+    """
+    nats = _ATTAINED * math.log(space.num) if isinstance(space, Discrete) else -float(math.prod(space.shape))
     return share * jnp.float32(nats)
 
 

@@ -59,8 +59,18 @@ def test_target_of_discrete_actions_is_an_expectation():
     close(sac.goal(KEY, learner, batch, HYPERS, network=network)[0][:, 0], batch.reward + batch.discount * onward)
 
 
+POOLED = {
+    "head": "quantile",
+    "num_quantiles": 5,
+    "num_dropped": 2,
+    "num_critics": 3,
+    "num_targets": 3,
+    "actor_value": "mean",
+}
+
+
 def test_target_of_quantiles_drops_the_largest_of_all_critics():
-    network, learner, batch = begun(head="quantile", num_quantiles=5, num_dropped=2, num_critics=3)
+    network, learner, batch = begun(**POOLED)
     chosen, quantiles = seen(KEY, network, learner, learner.target, batch.next_obs)
     pool = np.sort(np.concatenate(list(quantiles), axis=-1))[:, :9]
     expected = batch.reward[:, None] + batch.discount[:, None] * (pool - 0.3 * chosen.log_prob)
@@ -104,6 +114,16 @@ def test_the_actor_climbs_values_and_entropy(actor_value, reduce):
     close((loss, nats), ((0.3 * chosen.log_prob[:, 0] - reduce(q_values, axis=0)).mean(), -chosen.log_prob.mean()))
 
 
+def test_the_actor_climbs_the_mean_of_all_quantiles_of_all_critics():
+    network, learner, batch = begun(**POOLED)
+    loss, _ = sac.actor_loss(learner.actor, KEY, learner, batch, HYPERS, network=network)
+    action_key, critics_key = jax.random.split(KEY)
+    chosen = soft.choices(action_key, learner.actor, batch.obs, actor=network.actor)
+    quantiles = network.critics.predict(critics_key, learner.critics, batch.obs, chosen.action)
+    assert quantiles.shape == (3, 5, 5)
+    close(loss, (0.3 * chosen.log_prob[:, 0] - quantiles.mean((0, 2))).mean())
+
+
 def test_temperature_falls_when_entropy_is_above_its_target_and_stays_when_it_is_fixed():
     for temperature, share in (("learned", 1.0), ("learned", -5.0), ("fixed", 1.0)):
         network, learner, batch = begun(temperature=temperature)
@@ -134,6 +154,8 @@ def test_actor_waits_for_its_turn_and_targets_follow_every_step():
     [
         ({"head": "implicit"}, "config.head='implicit' is not one of expected, quantile"),
         ({"num_targets": 3}, "config.num_targets=3 is not between 1 and 2 critics"),
+        ({"head": "quantile"}, "takes config.num_targets=2 and config.actor_value='mean', not 2 and 'least'"),
+        ({**POOLED, "num_targets": 2}, "takes config.num_targets=3 and config.actor_value='mean', not 2 and 'mean'"),
         ({"num_dropped": 25}, "config.num_dropped=25 leaves none of 25 quantiles"),
         ({"dropout": 1.0}, "config.dropout=1.0 is no share below 1"),
     ],
@@ -145,7 +167,7 @@ def test_an_impossible_config_is_refused(fields, message):
 
 def test_quantiles_of_discrete_actions_are_refused():
     with pytest.raises(ValueError, match="has no meaning for Discrete"):
-        sac.build(Spec(Box((1,)), Discrete(2)), sac.Config(head="quantile"))
+        sac.build(Spec(Box((1,)), Discrete(2)), sac.Config(head="quantile", actor_value="mean"))
 
 
 LEARNING = {"num_envs": 8, "batch_size": 32, "capacity": 1600, "warm_up": 64, "hidden_sizes": (32,)}
@@ -164,7 +186,7 @@ def test_finds_the_best_continuous_action(acted):
 @pytest.mark.parametrize(
     "config",
     [
-        {"head": "quantile"},
+        {"head": "quantile", "actor_value": "mean"},
         {"temperature": "fixed"},
         {"num_critics": 4, "num_targets": 2, "num_steps": 4, "actor_period": 4, "actor_value": "mean"},
         {"dropout": 0.01, "layer_norm": True},

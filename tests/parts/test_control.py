@@ -20,7 +20,7 @@ def test_actions_go_into_the_box_and_back():
     assert control.to_box(index, Discrete(3)) is index and control.from_box(index, Discrete(3)) is None
 
 
-@pytest.mark.parametrize("space", [Discrete(2), Box((2, 2), -1.0, 1.0), Box((2,))])
+@pytest.mark.parametrize("space", [Discrete(2), Box((2, 2), -1.0, 1.0), Box((2,)), Box((2,), (-1.0, 1.0), 1.0)])
 def test_other_actions_are_refused(space):
     with pytest.raises(ValueError, match="the actor"):
         control.check_actions(space)

@@ -50,6 +50,20 @@ def test_a_squashed_policy_has_the_density_of_a_change_of_variables():
     close(soft.squashed(mean, log_std).log_prob(jnp.asarray(action)), expected, rtol=1e-4)
 
 
+@pytest.mark.parametrize("decay", [0.5, 0.9])
+def test_the_decay_is_that_of_the_networks_and_not_of_the_temperature(decay):
+    rates = {"learning_rate": 0.1, "critic_learning_rate": 0.2, "temperature_learning_rate": 0.3}
+    found = soft.optimisers(Config(**rates), first_moment_decay=decay)
+    for (name, rule), rate in zip(found.items(), rates.values(), strict=True):
+        expected = optax.adam(rate, b1=0.9 if name == "log_temperature" else decay)
+        steps = []
+        for each in (rule, expected):
+            state = each.init(jnp.float32(0))
+            _, state = each.update(jnp.float32(1), state)
+            steps.append(each.update(jnp.float32(0), state)[0])
+        close(*steps)
+
+
 @pytest.mark.parametrize(("log_std", "bound"), [(9.0, 2.0), (-50.0, -20.0)])
 def test_deviations_are_bounded(log_std, bound):
     mean, action = jnp.zeros((1, 2)), jnp.array([[0.5, 0.1]])
@@ -70,7 +84,7 @@ def test_temperatures_are_learned_or_fixed_and_targets_are_shares():
     hypers = Config(temperature=0.3)
     close(soft.temperature(jnp.log(0.7), hypers, kind="learned"), 0.7)
     close(soft.temperature(jnp.log(0.7), hypers, kind="fixed"), 0.3)
-    close(soft.target_entropy(0.98, Discrete(4)), 0.98 * np.log(4))
+    close(soft.target_entropy(0.5, Discrete(4)), 0.5 * 0.98 * np.log(4))
     close(soft.target_entropy(0.5, BOX), -1.0)
 
 

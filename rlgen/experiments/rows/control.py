@@ -143,7 +143,7 @@ SOFT = (
         for suffix, config, hypers, target in (
             ("", {}, {}, _SWUNG),
             ("-fixed", {"temperature": "fixed"}, {"temperature": 0.2}, None),
-            ("-tqc", {"head": "quantile"}, {}, _SWUNG),
+            ("-tqc", {"head": "quantile", "actor_value": "mean"}, {}, _SWUNG),
             (
                 "-redq",
                 {"num_critics": 10, "num_steps": 20, "actor_period": 20, "actor_value": "mean"},
