@@ -182,9 +182,11 @@ def goal(key: Key, params: Tree, target: Tree, minibatch: Steps, hypers: Hypers,
     atoms = q_networks.atoms(hypers, config=network.config)
     target_key, chooser_key = jax.random.split(key)
     predicted, _ = q_networks.predict(target_key, target, minibatch.next_obs, network=network)
-    chooser = predicted
-    if network.config.double:
-        chooser, _ = q_networks.predict(chooser_key, params, minibatch.next_obs, network=network)
+    config, chooser = network.config, predicted
+    # Fractions that valued an action would also choose it, if an implicit distribution were not asked again.
+    if config.double or config.head == "implicit":
+        chosen_by = params if config.double else target
+        chooser, _ = q_networks.predict(chooser_key, chosen_by, minibatch.next_obs, network=network)
     best = chosen(predicted, jnp.argmax(distributional.mean(chooser, atoms), axis=-1))
     onward = best if atoms is None else jnp.broadcast_to(atoms, best.shape)
     probability = jnp.full(best.shape, 1 / best.shape[-1]) if atoms is None else jax.nn.softmax(best)

@@ -226,6 +226,25 @@ def test_policy_is_greedy_or_explores_by_its_schedule():
     np.testing.assert_allclose(shares, [0, 0.5, 0.2, 0, 0], atol=0.03)
 
 
+def test_an_implicit_distribution_values_by_other_fractions_than_it_chooses_by():
+    """The same would prefer what they overestimate: the mean would lie above the largest value."""
+    spec, obs = Spec(Box((4,)), Discrete(6)), jax.random.normal(jax.random.key(1), (64, 4))
+    network = QNetwork(spec, dqn.Config(head="implicit", num_fractions=2, hidden_sizes=(16,)))
+    params = jax.jit(functools.partial(dqn.init, network=network))(KEY, HYPERS).learner.params
+    minibatch = Steps(obs, jnp.zeros(64, jnp.int32), jnp.zeros(64), jnp.ones(64), obs)
+
+    @jax.jit
+    def estimates(keys):
+        goal = functools.partial(dqn.goal, params=params, target=params, minibatch=minibatch, hypers=HYPERS)
+        returns, probability = jax.vmap(lambda key: goal(key, network=network))(keys)
+        fractions = jnp.broadcast_to(distributional.midpoints(500), (64, 500))
+        values = distributional.mean(network.apply(params, obs, None, fractions))
+        return (returns * probability).sum(-1).mean(), values.max(-1).mean()
+
+    found, largest = estimates(jax.random.split(KEY, 500))
+    assert found < largest - 1e-3
+
+
 @pytest.mark.parametrize(("step", "learning_rate"), [(0, 1e-2), (5, 6e-3), (10, 2e-3)])
 def test_the_learning_rate_falls_to_its_share(step, learning_rate):
     algorithm = dqn.build(SPEC, SMALL)
