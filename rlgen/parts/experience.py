@@ -54,7 +54,8 @@ def ring(spec: Spec, config: Any, extras: dict[str, Array] | None = None, num_fr
             observations as they are.
 
     Raises:
-        ValueError: if observations are no such stacks.
+        ValueError: if observations are no images whose last axis holds so many frames; that they repeat from one step
+            to the next is the caller's promise.
     """
     obs, action = (jnp.zeros(space.shape, space.dtype) for space in (spec.observation, spec.action))
     if num_frames:
@@ -197,9 +198,12 @@ def update(
         draw_key, learn_key = jax.random.split(key if own is None else own(key))
         index, weight = drawn(draw_key, step, priority, num_filled, hypers, config=config)
         if num_frames:
-            index = frames.readable(index, last_row, full, shape, num_frames)
+            readable = frames.readable(index, last_row, full, shape, num_frames)
+            weight = jnp.where(readable, weight, 0.0)
         minibatch = replay.multi_step(ring, index, last_row, hypers.discount, config.n_step, read)
         learner, seen, error = learn(learn_key, count, learner, minibatch, weight, hypers)
+        if num_frames:
+            error = jnp.where(readable, error, 0.0)  # not to be drawn again for what cannot be seen of it
         return (learner, renew(priority, index, error, hypers, config=config)), seen
 
     (learner, priority), seen = practise(

@@ -47,22 +47,21 @@ def newest(obs: Array, num_frames: int) -> Array:
 
 
 def readable(index: Array, last_row: Array, full: Array, shape: tuple[int, int], num_frames: int) -> Array:
-    """Moves slots whose stack would reach behind the oldest row on by as many rows as it could miss.
+    """Says of slots whether their stack is all there, or may reach behind the oldest row.
 
     Args:
         index: slots, row times `B` plus environment, `[M]`.
         last_row: the newest row, scalar; behind it lies the oldest.
-        full: whether all rows hold experience; until then the first row begins the first episodes, and none is moved.
+        full: whether all rows hold experience; until then the first row begins the first episodes.
         shape: `(R, B)`.
         num_frames: `F`.
 
     Returns:
-        Slots, `[M]`.
+        `[M]` bool.
     """
     num_rows, num_envs = shape
     age = (index // num_envs - last_row - 1) % num_rows
-    moved = (index + (num_frames - 1) * num_envs) % (num_rows * num_envs)
-    return jnp.where(full & (age < num_frames - 1), moved, index)
+    return ~full | (age >= num_frames - 1)
 
 
 def stack(storage: Transition, index: Array, full: Array, num_frames: int) -> tuple[Array, Array]:
@@ -70,7 +69,7 @@ def stack(storage: Transition, index: Array, full: Array, num_frames: int) -> tu
 
     Args:
         storage: a ring whose observations `[R, B, H, W, C]` are frames, uint8.
-        index: slots that are `readable`, `[M]`.
+        index: slots, `[M]`; frames are of another time where they are not `readable`.
         full: whether all rows hold experience.
         num_frames: `F`.
 

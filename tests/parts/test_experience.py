@@ -1,13 +1,15 @@
 """Experience that is kept: weights by hand, what waits for the warm-up, and when a target moves."""
 
+import dataclasses
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from rlgen.core import Box, Discrete, Spec, Transition
 from rlgen.parts import experience, priorities
 from rlgen.value import dqn
 
@@ -55,6 +57,45 @@ def test_steps_wait_until_enough_is_gathered_and_metrics_are_means():
     draws = jax.vmap(jax.random.uniform)(jax.random.split(jax.random.key(0), 3))
     assert (carry, seen.place, seen.count) == (8, 6, 7)
     np.testing.assert_allclose(seen.draw, draws.mean(), rtol=1e-6)
+
+
+def test_a_stack_that_is_not_all_there_counts_for_nothing_and_is_not_drawn_for_it_again():
+    config = dataclasses.replace(CONFIG, num_envs=1, rollout_length=1, warm_up=1, capacity=12, num_frames=3)
+    spec = Spec(Box((2, 2, 3), 0, 1), Discrete(2))
+    rank = experience.ranks(12, config=config)
+    rank = experience.admit(rank, jnp.int32(0), num_slots=12, num=12, config=config)
+    # After update 16 the newest row is the fifth, and the oldest two have too little behind them.
+    rank = experience.renew(rank, jnp.arange(12), jnp.ones(12).at[jnp.array([5, 6])].set(99.0), HYPERS, config=config)
+    batch = Transition(*(jnp.zeros((1, 1, *shape)) for shape in ((2, 2, 3), (), (), (2, 2, 3), (), ())), {})
+    batch = batch._replace(terminated=batch.reward > 0, truncated=batch.reward > 0, action=jnp.zeros((1, 1), jnp.int32))
+
+    class State(NamedTuple):
+        learner: jax.Array
+        replay: Transition
+        priorities: Any
+
+    def learn(key, count, learner, minibatch, weight, hypers):
+        return weight, Seen(*(jnp.float32(0),) * 3), jnp.ones(8)
+
+    @jax.jit
+    def update(rank):
+        state = State(jnp.zeros(8), experience.ring(spec, config, num_frames=3), rank)
+        return experience.update(
+            jax.random.key(0),
+            jnp.int32(16),
+            state,
+            batch,
+            HYPERS,
+            config=config,
+            learn=learn,
+            metrics=Seen,
+            num_frames=3,
+        )[0]
+
+    state = update(rank)
+    leaves = np.asarray(state.priorities.levels[0])
+    assert (np.asarray(state.learner) == 0).sum() >= 4
+    assert max(leaves[5], leaves[6]) < 0.01
 
 
 @pytest.mark.parametrize(("tau", "moved"), [(None, 3.0), (1.0, 3.0), (0.25, 1.5)])
