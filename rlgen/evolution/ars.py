@@ -134,7 +134,7 @@ def update(key: Key, step: Array, state: State, batch: Evaluation, hypers: Hyper
     params, metrics = learn(state.params, minibatch, hypers, num_top=config.num_top)
     seen = state.observations
     if config.normalise_observations:
-        seen = controllers.merge(seen, batch.observations)
+        seen = normalise.join(seen, batch.observations)
     return State(params, jax.random.normal(key, state.directions.shape), seen), metrics
 
 

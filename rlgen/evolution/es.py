@@ -11,7 +11,8 @@ the end of an update, since a policy draws nothing.
 
 Departures: observations can be standardised by the moments of all that were met before, as augmented random search
 does; there is no weight decay and no virtual batch normalisation, the deviation of `open_es` and of mutations is fixed,
-and the step size of CMA-ES has a lower bound.
+the step size of CMA-ES has a lower bound, and the best candidate of the genetic algorithm is a parent like others that
+survive, but does not itself live on unchanged.
 
 Shape legend: `P` candidates, `D` parameters.
 """
@@ -202,7 +203,7 @@ def update(key: Key, step: Array, state: State, batch: Evaluation, hypers: Hyper
     search, metrics = learn(tell_key, state.search, Minibatch(state.candidates, batch.fitness), hypers, config=config)
     search, candidates = ask(ask_key, search, state.candidates.shape[1], hypers, config=config)
     if config.normalise_observations:
-        seen = controllers.merge(seen, batch.observations)
+        seen = normalise.join(seen, batch.observations)
     return State(search, candidates, seen), metrics
 
 
@@ -212,7 +213,7 @@ def policy(step: Array, state: State, hypers: Hypers, *, explore: bool, network:
     if explore:
         return controllers.together(state.candidates, state.observations, controller=network)
     if network.config.strategy == "simple_ga":
-        params = state.search.population[jnp.argmin(state.search.fitness)]
+        params = state.search.population[jnp.nanargmin(state.search.fitness)]
     else:
         params = state.search.mean
     return controllers.single(params, state.observations, controller=network)

@@ -137,11 +137,3 @@ def together(candidates: Array, seen: Tree, *, controller: Controller) -> Policy
         memory=functools.partial(deal, candidates=candidates, controller=controller),
         apply=functools.partial(act, params=None, seen=seen, controller=controller),
     )
-
-
-def merge(first: Moments, second: Moments) -> Moments:
-    """Moments of everything that went into either; the first may hold nothing, the second must not be empty."""
-    weight = first.weight + second.weight
-    share, delta = second.weight / weight, second.mean - first.mean
-    variance = first.variance * (1 - share) + second.variance * share + jnp.square(delta) * share * (1 - share)
-    return Moments(first.mean + delta * share, variance, weight)

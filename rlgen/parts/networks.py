@@ -186,8 +186,8 @@ def initial_memory(core: str, size: int, batch_shape: tuple[int, ...]) -> Tree:
     Returns:
         Leaves `[*N, size]`, two for an LSTM.
     """
-    zeros = jnp.zeros((*batch_shape, size))
-    return (zeros, zeros) if core == "lstm" else zeros
+    shape = (*batch_shape, size)
+    return (jnp.zeros(shape), jnp.zeros(shape)) if core == "lstm" else jnp.zeros(shape)
 
 
 def torso(

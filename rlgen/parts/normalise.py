@@ -1,7 +1,8 @@
 """Running moments of observations and of discounted returns, and the scale of a batch's advantages.
 
 The moments of a batch are merged with those of all before by the parallel update of Chan, Golub and LeVeque 1979, which
-neither loses precision nor depends on the order of the batch.
+does not depend on the order of the batch.  A batch among millions would change no float: what is seen counts at most
+`MOST` times as much as what is added, and what came before that fades.
 
 Shape legend: `T` time, `B` environments.
 """
@@ -13,6 +14,7 @@ from jax import lax
 
 from rlgen.core import Array
 
+MOST = 1e5
 LIMIT = 10.0  # normalised values beyond this many standard deviations are clipped
 _EPSILON = 1e-8
 
@@ -56,10 +58,15 @@ def merge(old: Moments, batch: Array) -> Moments:
     """
     axes = tuple(range(batch.ndim - old.mean.ndim))
     added = jnp.float32(batch.size // max(old.mean.size, 1))
-    delta = batch.mean(axes) - old.mean
-    weight = old.weight + added
-    squares = old.variance * old.weight + batch.var(axes) * added + jnp.square(delta) * old.weight * added / weight
-    return Moments(old.mean + delta * added / weight, squares / weight, weight)
+    return join(old, Moments(batch.mean(axes), batch.var(axes), added))
+
+
+def join(old: Moments, new: Moments) -> Moments:
+    """Moments of everything that went into either; the old ones may hold nothing, the new ones must not be empty."""
+    known = jnp.minimum(old.weight, MOST * new.weight)
+    share, delta = new.weight / (known + new.weight), new.mean - old.mean
+    variance = old.variance * (1 - share) + new.variance * share + jnp.square(delta) * share * (1 - share)
+    return Moments(old.mean + delta * share, variance, known + new.weight)
 
 
 def scale(advantage: Array) -> Scale:

@@ -24,6 +24,8 @@ from rlgen.core import Algorithm, Array, Key, Spec, Transition, Tree
 from rlgen.parts import actor_critic, checks, losses, networks, normalise, optim, returns
 from rlgen.parts.actor_critic import ActorCritic, policy
 
+MOST = 1e9  # that an adaptive penalty can become, and least one in so many
+
 
 @dataclasses.dataclass(frozen=True)
 class Config:
@@ -66,6 +68,11 @@ class Config:
     def __post_init__(self):
         if self.core == "none":
             checks.rollouts_divided(self, "num_minibatches")
+            if self.normalise_advantages and self.num_minibatches == self.num_envs * self.rollout_length:
+                raise ValueError(
+                    f"config.num_minibatches={self.num_minibatches} leaves one example each, whose advantage would be"
+                    " normalised to nothing: config.normalise_advantages"
+                )
         else:
             what = f"the sequences of {self.num_envs} environments, which a core reads whole"
             checks.divides(self, "num_minibatches", self.num_envs, what)
@@ -216,16 +223,21 @@ def epoch(key: Key, learner: Learner, batch: Minibatch, hypers: Hypers, *, netwo
 
 
 def adapt(penalty: Array, kl: Array, hypers: Hypers) -> Array:
-    """The coefficient for the next update: half of it, or twice, where the divergence is 1.5 times off its target."""
+    """The coefficient for the next update: half of it, or twice, where the divergence is 1.5 times off its target.
+
+    Unless there is none, it stays between `1 / MOST` and `MOST`: a float could otherwise become 0 or infinite for good.
+    """
     lower, higher = kl < hypers.target_kl / 1.5, kl > hypers.target_kl * 1.5
-    return penalty * jnp.where(lower, 0.5, jnp.where(higher, 2.0, 1.0))
+    changed = penalty * jnp.where(lower, 0.5, jnp.where(higher, 2.0, 1.0))
+    return jnp.where(penalty > 0, jnp.clip(changed, 1 / MOST, MOST), 0.0)
 
 
 def init(key: Key, hypers: Hypers, *, network: ActorCritic) -> State:
     """Makes the state before the first update.  The key is consumed."""
     params = actor_critic.initial_params(key, network)
     learner = Learner(params, optimiser(hypers).init(params))
-    return State(learner, jnp.float32(hypers.penalty), *actor_critic.initial_scales(network))
+    penalty = jnp.array(hypers.penalty, jnp.float32)  # a copy: a state may be donated, and hyperparameters not
+    return State(learner, penalty, *actor_critic.initial_scales(network))
 
 
 def update(key: Key, step: Array, state: State, batch: Transition, hypers: Hypers, *, network: ActorCritic):

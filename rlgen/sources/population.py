@@ -81,7 +81,8 @@ def _pool(play: Play) -> Tree:
     mean, squares = play.seen
     length = play.length.astype(jnp.float32)
     weight = length.sum()
-    centre = jnp.tensordot(length, mean, axes=1) / weight
+    # About the first place's mean, so that what is the same in all of them stays so to the last bit.
+    centre = mean[0] + jnp.tensordot(length, mean - mean[0], axes=1) / weight
     between = jnp.tensordot(length, jnp.square(mean - centre), axes=1)
     return Moments(centre, (squares.sum(0) + between) / weight, weight)
 

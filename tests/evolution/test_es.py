@@ -193,6 +193,15 @@ def test_a_genetic_algorithm_is_judged_by_its_best():
     np.testing.assert_array_equal(after.search.population, played)
 
 
+def test_a_genetic_algorithm_passes_over_who_diverged():
+    algorithm, state = begun("simple_ga")
+    fitness = FITNESS.at[3].set(jnp.nan)
+    after, _ = algorithm.update(KEYS[1], jnp.int32(0), state, population.Evaluation(fitness, ()), HYPERS)
+    action, _, _ = algorithm.policy(jnp.int32(1), after, HYPERS, explore=False).apply(KEYS[2], jnp.eye(3), ())
+    best = np.asarray(state.candidates[np.nanargmax(fitness)])
+    np.testing.assert_allclose(action, np.clip(best.reshape(3, 2), -1, 1), rtol=1e-5)
+
+
 def test_what_makes_no_sense_is_refused():
     with pytest.raises(ValueError, match=r"config\.strategy='annealing' is not one of open_es, cma_es"):
         es.Config(strategy="annealing")

@@ -81,7 +81,7 @@ def test_moments_merge_as_their_batches_do():
     merged = expected = normalise.moments((2,))
     for batch in batches:
         added = normalise.Moments(jnp.float32(batch.mean(0)), jnp.float32(batch.var(0)), jnp.float32(len(batch)))
-        merged, expected = controllers.merge(merged, added), normalise.merge(expected, jnp.float32(batch))
+        merged, expected = normalise.join(merged, added), normalise.merge(expected, jnp.float32(batch))
     whole = np.concatenate(batches)
     np.testing.assert_allclose(merged.mean, whole.mean(0), rtol=1e-5)
     np.testing.assert_allclose(merged.variance, whole.var(0), rtol=1e-5)

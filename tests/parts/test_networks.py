@@ -12,6 +12,13 @@ from rlgen.core import Box, Discrete
 from rlgen.parts import convolution, networks
 
 
+@pytest.mark.parametrize("core", networks.CORES)
+def test_a_memory_may_be_donated(core):
+    """Which two names for one buffer could not be."""
+    leaves = jax.tree.leaves(networks.initial_memory(core, 3, (2,)))
+    assert len({leaf.unsafe_buffer_pointer() for leaf in leaves}) == len(leaves)
+
+
 def test_encode():
     np.testing.assert_array_equal(networks.encode(jnp.array([2, 0]), Discrete(3)), [[0, 0, 1], [1, 0, 0]])
     pixels = networks.encode(jnp.array([0, 255], jnp.uint8), Box((2,), 0, 255, "uint8"))

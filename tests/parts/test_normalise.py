@@ -1,5 +1,6 @@
 """Running moments and scaled rewards, against NumPy over everything at once."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -25,6 +26,14 @@ def test_moments_keep_their_precision_far_from_zero():
     for _ in range(50):
         seen = normalise.merge(seen, jnp.array([999.0, 1_001.0] * 100))
     np.testing.assert_allclose([seen.mean, seen.variance], [1_000, 1], rtol=2e-2)
+
+
+@pytest.mark.parametrize("num", [1, 40])
+def test_moments_follow_what_changes_however_much_was_seen(num):
+    seen = normalise.Moments(jnp.float32(1.0), jnp.float32(1.0), jnp.float32(1e9))
+    merge = jax.jit(lambda seen: jax.lax.fori_loop(0, 300_000, lambda _, old: normalise.merge(old, batch), seen))
+    batch = jnp.full(num, 1.1)
+    np.testing.assert_allclose(merge(seen).mean, 1.1, atol=0.01)
 
 
 def test_standardised_values_have_mean_0_variance_1_and_a_limit():

@@ -255,6 +255,11 @@ def test_the_penalty_is_adapted_to_its_target():
     hypers = HYPERS._replace(target_kl=0.03)
     found = [float(ppo.adapt(jnp.float32(2.0), jnp.float32(kl), hypers)) for kl in (0.019, 0.021, 0.044, 0.046)]
     assert found == [1.0, 2.0, 2.0, 4.0]
+    for kl in (0.0, 1.0):
+        penalty = jax.lax.fori_loop(0, 300, lambda _, penalty, kl=kl: ppo.adapt(penalty, kl, hypers), jnp.float32(2.0))
+        assert 0 < penalty < jnp.inf
+        back = jax.lax.fori_loop(0, 40, lambda _, penalty, kl=1 - kl: ppo.adapt(penalty, kl, hypers), penalty)
+        assert (back > 1) == (kl == 0)
     _, state, batch, *_, update = begun(SPECS["discrete"], num_epochs=3)
     hypers = HYPERS._replace(learning_rate=0.1, penalty=2.0, target_kl=1e-4)
     started = state._replace(penalty=jnp.float32(2.0))

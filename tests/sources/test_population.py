@@ -109,6 +109,24 @@ def test_an_observation_is_true_to_its_step():
     assert float(batch.observations.weight) == 8
 
 
+@pytest.mark.parametrize("constant", [0.0, 3.3, 333.3])
+def test_what_never_changes_has_no_variance(constant):
+    def reset(*args):
+        state, obs = CARTPOLE.reset(*args)
+        return state, jnp.full_like(obs, constant)
+
+    def step(*args):
+        state, time_step = CARTPOLE.step(*args)
+        return state, time_step._replace(obs=jnp.full_like(time_step.obs, constant))
+
+    still = CARTPOLE._replace(reset=reset, step=step)
+    policy = controllers.together(VECTORS, (), controller=CONTROLLER)
+    plan = {"num_candidates": CANDIDATES, "num_episodes": EPISODES, "max_steps": LENGTH, "observe": True}
+    batch, _ = played(still, policy, **plan)
+    np.testing.assert_array_equal(batch.observations.mean, np.full(4, constant, np.float32))
+    np.testing.assert_array_equal(batch.observations.variance, np.zeros(4))
+
+
 def test_candidates_meet_the_same_starts_where_that_is_wanted():
     pendulum = adapter.make("Pendulum-v1", max_steps_in_episode=5)
     controller = made(pendulum.spec)
