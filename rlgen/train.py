@@ -107,13 +107,17 @@ def window(run: Run) -> Callable[[Key, Array, Array, RunState, Any], tuple[RunSt
 
     def reduced(key, start, stop, state, hypers):
         def body(step, carry):
-            state, total = carry
+            state, total, excess = carry
             state, report = run.update(key, step, state, hypers)
-            return state, jax.tree.map(jnp.add, total, report)
+            term = jax.tree.map(jnp.subtract, report, excess)
+            grown = jax.tree.map(jnp.add, total, term)
+            # What the sum took up beyond its term, by Kahan 1965: a float would stop counting after 2²⁴ ones.
+            excess = jax.tree.map(lambda new, old, term: (new - old) - term, grown, total, term)
+            return state, grown, excess
 
         shapes = jax.eval_shape(run.update, key, start, state, hypers)[1]
         zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-        state, total = lax.fori_loop(start, stop, body, (state, zeros))
+        state, total, _ = lax.fori_loop(start, stop, body, (state, zeros, zeros))
         count = (stop - start).astype(jnp.float32)
         return state, total._replace(metrics=jax.tree.map(lambda leaf: leaf / count, total.metrics))
 
