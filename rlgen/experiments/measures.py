@@ -21,15 +21,15 @@ def draw(key: Key, sample: Sample, num: int) -> Array:
     Args:
         key: consumed.
         sample: `(key, N) -> [N, ...]`.
-        num: how many; a multiple of 500, or fewer.
+        num: how many.
 
     Returns:
         The samples.
     """
     if num <= _CHUNK:
         return sample(key, num)
-    pieces = lax.map(lambda key: sample(key, _CHUNK), jax.random.split(key, num // _CHUNK))
-    return pieces.reshape(num, *pieces.shape[2:])
+    pieces = lax.map(lambda key: sample(key, _CHUNK), jax.random.split(key, -(-num // _CHUNK)))
+    return pieces.reshape(-1, *pieces.shape[2:])[:num]
 
 
 def quality_of_modes(
@@ -87,12 +87,13 @@ def kernel_distance(key: Key, sample: Sample, data: Data, *, judge: str, num: in
         data: with the judge's parameters.
         judge: its name.
         num: samples.
-        size: of a subset.
+        size: of a subset; all there are where they are fewer.
 
     Returns:
         Scalar.
     """
     features = _features(key, sample, data, judge, num)
+    size = min(size, num, len(data.test))
     num_subsets = min(num, len(data.test)) // size
     subsets = [one[: num_subsets * size].reshape(num_subsets, size, -1) for one in features]
     return lax.map(lambda pair: quality.kernel_distance(*pair), tuple(subsets)).mean()

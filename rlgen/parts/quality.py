@@ -33,13 +33,14 @@ def moments(features: Array) -> Moments:
     """Mean and unbiased covariance of features `[N, F]`."""
     mean = features.mean(0)
     centred = features - mean
-    return Moments(mean, centred.T @ centred / (len(features) - 1))
+    return Moments(mean, _product(centred.T, centred) / (len(features) - 1))
 
 
 def frechet_distance(one: Moments, other: Moments) -> Array:
     """Squared Fréchet distance between normals, `‖m − m′‖² + tr(C + C′ − 2 (C C′)^½)`.
 
-    The trace of the root is that of `(C^½ C′ C^½)^½`, which is symmetric, and positive up to rounding.
+    The trace of the last root is the sum of the singular values of `C^½ C′^½`: eigenvalues of a product of covariances
+    would be their squares, of which float32 keeps half the digits.
 
     Args:
         one: moments.
@@ -48,11 +49,21 @@ def frechet_distance(one: Moments, other: Moments) -> Array:
     Returns:
         Scalar.
     """
-    values, vectors = jnp.linalg.eigh(one.covariance)
-    root = (vectors * jnp.sqrt(jnp.maximum(values, 0))) @ vectors.T
-    shared = jnp.sqrt(jnp.maximum(jnp.linalg.eigvalsh(root @ other.covariance @ root), 0)).sum()
+    roots = _root(one.covariance), _root(other.covariance)
+    shared = jnp.linalg.svd(_product(*roots), compute_uv=False).sum()
     spread = jnp.trace(one.covariance) + jnp.trace(other.covariance) - 2 * shared
     return jnp.square(one.mean - other.mean).sum() + spread
+
+
+def _product(left: Array, right: Array) -> Array:
+    """Product of matrices in full precision, which an accelerator gives only where it is asked for."""
+    return jnp.matmul(left, right, precision="highest")
+
+
+def _root(matrix: Array) -> Array:
+    """Square root of a symmetric matrix `[F, F]` that is positive up to rounding."""
+    values, vectors = jnp.linalg.eigh(matrix)
+    return _product(vectors * jnp.sqrt(jnp.maximum(values, 0)), vectors.T)
 
 
 def kernel_distance(one: Array, other: Array) -> Array:
@@ -67,7 +78,7 @@ def kernel_distance(one: Array, other: Array) -> Array:
     """
 
     def kernel(left: Array, right: Array) -> Array:
-        return (left @ right.T / left.shape[1] + 1) ** 3
+        return (_product(left, right.T) / left.shape[1] + 1) ** 3
 
     def among(features: Array) -> Array:
         num, gram = len(features), kernel(features, features)
@@ -78,7 +89,7 @@ def kernel_distance(one: Array, other: Array) -> Array:
 
 def squared_distances(one: Array, other: Array) -> Array:
     """Squared distances between points `[N, D]` and `[L, D]`, `[N, L]`."""
-    products = one @ other.T
+    products = _product(one, other.T)
     squares = jnp.square(one).sum(1)[:, None] + jnp.square(other).sum(1)
     return jnp.maximum(squares - 2 * products, 0)
 

@@ -43,7 +43,7 @@ def test_a_mixture_itself_reaches_all_its_modes(name):
     assert num_modes / 2 <= fewer < num_modes
 
 
-@pytest.mark.parametrize("num", [7, 500, 1500])
+@pytest.mark.parametrize("num", [7, 500, 700, 1500])
 def test_pieces_are_drawn_apart(num):
     drawn = np.asarray(measures.draw(jax.random.key(0), lambda key, num: jax.random.normal(key, (num, 2)), num))
     assert drawn.shape == (num, 2)
@@ -58,6 +58,7 @@ def data():
 
 MEASURES = {
     "Fréchet": functools.partial(measures.frechet_distance, judge="mnist", num=40),
+    "kernel of all": functools.partial(measures.kernel_distance, judge="mnist", num=40),
     "kernel": functools.partial(measures.kernel_distance, judge="mnist", num=40, size=20),
     "neighbour": functools.partial(measures.neighbour_accuracy, num=40, pool=4),
 }

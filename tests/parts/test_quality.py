@@ -32,6 +32,13 @@ def test_frechet_distance_equals_that_of_a_matrix_root():
     np.testing.assert_allclose(frechet_distance(one, one), 0, atol=1e-3)
 
 
+def test_frechet_distance_keeps_its_digits_where_features_outnumber_examples():
+    generator = np.random.default_rng(1)
+    one, other = (quality.moments(generator.standard_normal((12, 40), np.float32)) for _ in range(2))
+    np.testing.assert_allclose(frechet_distance(one, one), 0, atol=1e-4)
+    np.testing.assert_allclose(frechet_distance(one, other), frechet_distance(other, one), rtol=1e-5)
+
+
 def test_frechet_distance_bears_dead_features():
     one = quality.Moments(jnp.zeros(3), jnp.diag(jnp.array([1.0, 0.0, 0.0])))
     other = quality.Moments(jnp.zeros(3), jnp.diag(jnp.array([4.0, 9.0, 0.0])))
