@@ -231,6 +231,16 @@ def test_drawings_lie_on_white_beside_their_captions(drawings):
     np.testing.assert_array_equal(train.captions[0], [pictures.UNKNOWN] * CAPTION_LENGTH)
 
 
+def test_held_out_drawings_whose_caption_reads_like_one_of_training_are_dropped(drawings, place):
+    _, before = data.load("captions")
+    records = json.loads(gzip.decompress(drawings.read_bytes()))
+    records[3] = record("03", "mauve square", "shape-square")  # a word as rare as the green ones' own
+    place("ANNOTATIONS", "captions", gzip.compress(json.dumps(records).encode()))
+    train, test = data.load("captions")
+    assert len(before.captions) == 5 and len(train.captions) == 15 and len(test.captions) == 0
+    assert (train.captions[2] == before.captions[0]).all()
+
+
 def test_words_are_numbered_by_frequency_and_alphabet():
     captions = [["b", "a"], ["a", "b", "c"], ["c", "b"], ["once"]]
     assert pictures.vocabulary(captions) == {"b": 2, "a": 3, "c": 4}
