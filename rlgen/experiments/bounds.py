@@ -92,7 +92,7 @@ HYPERS: dict[str, Interval] = {
     "mismatch_weight": SHARE,
     "noise": NOT_NEGATIVE,
     "noise_end": NOT_NEGATIVE,
-    "noise_return": SHARE,
+    "noise_return": Interval(0, 1, open_low=True),
     "noise_start": NOT_NEGATIVE,
     "num_steps": Interval(1),
     "penalty": NOT_NEGATIVE,
@@ -122,6 +122,7 @@ HYPERS: dict[str, Interval] = {
 }
 
 ASCENDING = (("lowest_return", "highest_return"),)
+NOT_ABOVE = (("c_bar", "rho_bar"),)
 
 REALS: dict[str, Interval] = {
     "actor_bound": NOT_NEGATIVE,
@@ -158,6 +159,10 @@ def check_hypers(hypers: Any) -> None:
         if low in hypers._fields and getattr(hypers, low) >= getattr(hypers, high):
             lower, higher = getattr(hypers, low), getattr(hypers, high)
             raise ValueError(f"hypers.{low}={lower:g} is impossible: it must be below hypers.{high}={higher:g}")
+    for low, high in NOT_ABOVE:
+        if low in hypers._fields and getattr(hypers, low) > getattr(hypers, high):
+            lower, higher = getattr(hypers, low), getattr(hypers, high)
+            raise ValueError(f"hypers.{low}={lower:g} is impossible: it must not be above hypers.{high}={higher:g}")
 
 
 def check_config(config: Any) -> None:

@@ -30,6 +30,7 @@ ACTIVATIONS = {"identity": lambda code: code, "sigmoid": nn.sigmoid, "relu": nn.
 ERRORS = ("squared", "cross_entropy")
 CORRUPTIONS = ("none", "masking", "gaussian", "salt_and_pepper")
 SPARSITIES = ("none", "divergence", "absolute")
+_LEAST_MEAN = 1e-6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,7 +165,8 @@ def penalty(code: Array, target: Array | float, *, sparsity: str) -> Array:
     """Says how far codes `[M, Z]` are from sparse, a mean over units: nats of `"divergence"`, else `"absolute"`."""
     if sparsity == "absolute":
         return jnp.abs(code).mean()
-    mean = code.mean(axis=0)
+    # A unit that is always on, or never, would cost infinitely much.
+    mean = jnp.clip(code.mean(axis=0), _LEAST_MEAN, 1 - _LEAST_MEAN)
     return (rel_entr(target, mean) + rel_entr(1 - target, 1 - mean)).mean()
 
 

@@ -233,9 +233,11 @@ def build(spec: Spec, config: Config) -> Algorithm:
     fits = isinstance(image, Box) and image.dtype == "uint8" and len(image.shape) == 3
     if spec.observation != image or not fits or image.shape[0] % 4 or image.shape[1] % 4:
         raise ValueError(f"CycleGAN translates uint8 images whose height and width 4 divides; got {spec}")
-    if min(image.shape[:2]) >> config.num_halvings < 1:
-        height, width, _ = image.shape
-        raise ValueError(f"config.num_halvings={config.num_halvings} leaves nothing of images of {height}×{width}")
+    if min(image.shape[:2]) < 8:
+        raise ValueError(f"CycleGAN's translator halves images twice and needs 8×8 pixels or more; got {spec}")
+    # Normalised over its only pixel, whatever the discriminator sees would be one and the same.
+    least = 1 if config.num_halvings == 1 else 2
+    adversaries.check_halvings(image.shape, config.num_halvings, "num_halvings", least)
     pairs = Networks(
         translators.Translator(config.num_filters, config.num_blocks),
         translators.PatchDiscriminator(config.discriminator_filters, config.num_halvings),

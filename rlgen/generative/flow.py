@@ -58,7 +58,8 @@ class Config:
         num_layers: how many there are, in each level of an image.
         hidden_sizes: of the networks that choose what a layer does.
         num_bins: of a spline.
-        num_levels: of an image, each half as high and wide as the one before; 1 for vectors.
+        num_levels: of an image, each half as high and wide as the one before; 1 for vectors, and for images that an
+            autoregressive flow takes for vectors.
     """
 
     batch_size: int = 256
@@ -130,9 +131,11 @@ def assemble(spec: Spec, config: Config) -> FlowModel:
         A density over vectors, or over images whose pixels are spread over [0, 1).
 
     Raises:
-        ValueError: if the examples are neither.
+        ValueError: if the examples are neither, or vectors are to have levels.
     """
     shape = spec.action.shape
+    if config.num_levels > 1 and (len(shape) == 1 or config.architecture == "autoregressive"):
+        raise ValueError(f"config.num_levels={config.num_levels}: vectors have one level, and what is taken for them")
     if len(shape) == 1 and spec.action.dtype == "float32":
         modules = [Repeat(shape, layer(config, shape), config.num_layers)]
     elif len(shape) == 3 and spec.action.dtype == "uint8":

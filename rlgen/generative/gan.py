@@ -250,7 +250,7 @@ def assemble(spec: Spec, config: Config) -> Pair:
         The networks and their config.
 
     Raises:
-        ValueError: if the examples are neither, or the network reads no such ones.
+        ValueError: if the examples are neither, the network reads none such, or halves images until nothing is left.
     """
     shape, dtype = spec.action.shape, spec.action.dtype
     kinds = {(1, "float32"): ("mlp",), (3, "uint8"): adversaries.NETWORKS}
@@ -259,6 +259,8 @@ def assemble(spec: Spec, config: Config) -> Pair:
             f"there is no GAN with config.network={config.network!r} over {spec.action}: 'mlp' takes float32 vectors"
             " and uint8 images, 'dcgan' uint8 images"
         )
+    if config.network == "dcgan":
+        adversaries.check_halvings(shape, len(config.discriminator_sizes), "discriminator_sizes")
     return Pair(
         adversaries.Generator(shape, config.network, config.generator_sizes),
         adversaries.Discriminator(config.network, config.discriminator_sizes),
@@ -277,7 +279,7 @@ def build(spec: Spec, config: Config) -> Algorithm:
         The algorithm; its batches are `[K, M, *S]`.
 
     Raises:
-        ValueError: if the examples are neither, or the network reads no such ones.
+        ValueError: if the examples are neither, the network reads none such, or halves images until nothing is left.
     """
     pair = assemble(spec, config)
     game = optim.play(

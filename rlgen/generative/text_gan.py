@@ -56,6 +56,10 @@ class Config:
     interpolation: bool = True
     augmentation: bool = False
 
+    def __post_init__(self):
+        if self.batch_size < 2:
+            raise ValueError(f"config.batch_size={self.batch_size} leaves an image without another one's caption")
+
     @property
     def num_steps(self) -> int:
         """`K`: both players see the same minibatch."""
@@ -280,11 +284,12 @@ def assemble(spec: Spec, config: Config) -> Networks:
         The networks.
 
     Raises:
-        ValueError: if the task is another.
+        ValueError: if the task is another, or images are halved until nothing is left.
     """
     kinds = [(len(space.shape), space.dtype) for space in (spec.observation, spec.action) if isinstance(space, Box)]
     if kinds != [(1, "int32"), (3, "uint8")]:
         raise ValueError(f"a caption of int32 is read and a uint8 image drawn; got {spec}")
+    adversaries.check_halvings(spec.action.shape, len(config.discriminator_sizes), "discriminator_sizes")
     num_words = int(spec.observation.high) + 1
     return Networks(Painter(config, spec.action.shape, num_words), Critic(config, num_words))
 
@@ -300,7 +305,7 @@ def build(spec: Spec, config: Config) -> Algorithm:
         The algorithm; its batches are `Captioned` with leaves `[1, M, ...]`.
 
     Raises:
-        ValueError: if the task is another.
+        ValueError: if the task is another, or images are halved until nothing is left.
     """
     pair = assemble(spec, config)
     return optim.play(

@@ -160,6 +160,26 @@ def pack(examples: Array, num: int) -> Array:
     return jnp.moveaxis(grouped, 1, -2).reshape(len(grouped), *examples.shape[1:-1], -1)
 
 
+def check_halvings(shape: tuple[int, ...], num: int, name: str, least: int = 1) -> None:
+    """Refuses networks that halve images until nothing is left.
+
+    Args:
+        shape: of the images, `[H, W, C]`.
+        num: halvings.
+        name: of the field that asks for them.
+        least: pixels that must be left a side.
+
+    Raises:
+        ValueError: if fewer would be left.
+    """
+    height, width = shape[:2]
+    if min(height, width) >> num < least:
+        raise ValueError(
+            f"config.{name} halves images of {height}×{width} {num} times, and at least {least}×{least} pixels must be"
+            " left"
+        )
+
+
 def signed(examples: Array) -> Array:
     """Gives what networks read: uint8 images in [−1, 1], other examples as they are."""
     return examples.astype(jnp.float32) / 127.5 - 1 if examples.dtype == jnp.uint8 else examples

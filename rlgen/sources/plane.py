@@ -1,6 +1,7 @@
 """Distributions over the plane, from which every minibatch is drawn anew.
 
-Moons and circles lie as scikit-learn lays them, with noise of 0.05; eight Gaussians, pinwheel and checkerboard are
+Moons and circles lie as scikit-learn lays them, with noise of 0.05 and an inner circle of half the radius; eight
+Gaussians, pinwheel and checkerboard are
 those of arXiv:1810.01367, and 25 Gaussians those of arXiv:1712.04086.  No point comes twice: what a run trains on and
 what is drawn from another key never meet.
 
@@ -61,7 +62,7 @@ def pinwheel(key: Key, shape: tuple[int, ...]) -> Array:
     arm_key, noise_key = jax.random.split(key)
     along, across = jnp.moveaxis(jax.random.normal(noise_key, (*shape, 2)), -1, 0)
     along, across = 1 + 0.3 * along, 0.1 * across
-    angle = jax.random.randint(arm_key, shape, 0, 5) * (2 * math.pi / 5) + 0.25 * jnp.exp(along)
+    angle = -(jax.random.randint(arm_key, shape, 0, 5) * (2 * math.pi / 5) + 0.25 * jnp.exp(along))
     sideways = jnp.stack([-jnp.sin(angle), jnp.cos(angle)], axis=-1)
     return 2 * (along[..., None] * _on_circle(angle) + across[..., None] * sideways)
 

@@ -14,6 +14,8 @@ class Hypers(NamedTuple):
     first_moment_decay: float = 0.9
     horizon: float = math.inf
     clip: float = math.inf
+    c_bar: float = 1.0
+    rho_bar: float = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +43,12 @@ def test_what_makes_no_sense_is_refused_with_its_interval(change: dict[str, Any]
     (name,) = change
     with pytest.raises(ValueError, match=rf"hypers\.{name}=.* is impossible: it must lie in {interval}"):
         bounds.check_hypers(Hypers(**change))
+
+
+def test_one_number_must_not_be_above_another():
+    with pytest.raises(ValueError, match=r"hypers\.c_bar=2 is impossible: it must not be above hypers\.rho_bar=1"):
+        bounds.check_hypers(Hypers(c_bar=2.0))
+    bounds.check_hypers(Hypers(c_bar=1.0))
 
 
 def test_ends_and_infinity_are_allowed_where_they_make_sense():

@@ -77,6 +77,8 @@ def test_penalties_by_hand():
     code = jnp.array([[0.1, 0.5], [0.3, 0.5]])
     by_hand = 0.2 * math.log(0.2 / 0.5) + 0.8 * math.log(0.8 / 0.5)  # the first unit is on target
     np.testing.assert_allclose(autoencoder.penalty(code, 0.2, sparsity="divergence"), by_hand / 2, rtol=1e-5)
+    stuck = autoencoder.penalty(jnp.array([[1.0, 0.0], [1.0, 0.0]]), 0.2, sparsity="divergence")
+    assert by_hand < stuck < jnp.inf
     np.testing.assert_allclose(autoencoder.penalty(-code, 0.2, sparsity="absolute"), 0.35, rtol=1e-6)
 
 

@@ -195,6 +195,12 @@ def test_other_tasks_are_refused(shape):
 
 def test_a_discriminator_that_leaves_nothing_of_an_image_is_refused():
     image = Box((8, 12, 1), 0, 255, "uint8")
-    cycle_gan.build(Spec(image, image), dataclasses.replace(CONFIG, num_halvings=3))
-    with pytest.raises(ValueError, match=r"config.num_halvings=4 leaves nothing of images of 8×12"):
-        cycle_gan.build(Spec(image, image), dataclasses.replace(CONFIG, num_halvings=4))
+    cycle_gan.build(Spec(image, image), dataclasses.replace(CONFIG, num_halvings=2))
+    with pytest.raises(ValueError, match=r"config.num_halvings halves images of 8×12 3 times, and at least 2×2 pixels"):
+        cycle_gan.build(Spec(image, image), dataclasses.replace(CONFIG, num_halvings=3))
+
+
+def test_images_that_a_translator_halves_to_one_pixel_are_refused():
+    image = Box((4, 12, 1), 0, 255, "uint8")
+    with pytest.raises(ValueError, match="needs 8×8 pixels or more"):
+        cycle_gan.build(Spec(image, image), dataclasses.replace(CONFIG, num_halvings=1))

@@ -127,6 +127,9 @@ def test_the_learning_rate_falls_to_its_end():
 def test_what_no_flow_is_over_is_refused():
     with pytest.raises(ValueError, match="no flow over"):
         flow.assemble(Spec(NOTHING, Box((4, 4), dtype="uint8")), flow.Config())
+    for spec, architecture in ((VECTOR, "glow"), (IMAGE, "autoregressive")):
+        with pytest.raises(ValueError, match=r"config\.num_levels=2: vectors have one level"):
+            flow.assemble(spec, flow.Config(architecture=architecture, num_levels=2))
     with pytest.raises(ValueError, match=r"config\.architecture='nice'"):
         flow.Config(architecture="nice")
 

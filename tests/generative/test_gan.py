@@ -171,6 +171,9 @@ def test_what_no_gan_can_be_is_refused():
         gan.assemble(VECTOR, gan.Config(network="dcgan"))
     with pytest.raises(ValueError, match="there is no GAN"):
         gan.assemble(Spec(NOTHING, Box((4, 4))), gan.Config())
+    with pytest.raises(ValueError, match=r"config\.discriminator_sizes halves images of 8×8 4 times"):
+        image = Spec(NOTHING, Box((8, 8, 1), 0, 255, "uint8"))
+        gan.assemble(image, gan.Config(network="dcgan", discriminator_sizes=(1, 1, 1, 1)))
     for field in ("loss", "penalty", "network"):
         with pytest.raises(ValueError, match=rf"config\.{field}='perceptual'"):
             gan.Config(**{field: "perceptual"})

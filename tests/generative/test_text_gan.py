@@ -1,5 +1,6 @@
 """Text-to-image GAN: what either player pays, by hand, and that colours are drawn as their names ask."""
 
+import dataclasses
 import functools
 
 import jax
@@ -191,6 +192,13 @@ def test_other_tasks_are_refused():
     for spec in (Spec(NOTHING, SPEC.action), Spec(SPEC.observation, Box(SHAPE))):
         with pytest.raises(ValueError, match="a caption of int32 is read and a uint8 image drawn; got Spec"):
             text_gan.build(spec, CONFIG)
+
+
+def test_what_leaves_nothing_to_learn_from_is_refused():
+    with pytest.raises(ValueError, match=r"config\.batch_size=1 leaves an image without another one's caption"):
+        dataclasses.replace(CONFIG, batch_size=1)
+    with pytest.raises(ValueError, match=r"config\.discriminator_sizes halves images of 8×8 4 times"):
+        text_gan.build(SPEC, dataclasses.replace(CONFIG, discriminator_sizes=(1, 1, 1, 1)))
 
 
 COLOURS = jnp.array([[255, 0, 0], [0, 0, 255], [0, 255, 0], [255, 255, 255]], jnp.uint8)  # of the words 2 to 5

@@ -76,7 +76,7 @@ def test_gaussians_have_equally_many_points(points, draw, num_modes, std):
 
 def test_the_pinwheel_straightens_into_five_arms(points):
     x, y = points[plane.pinwheel].T / 2
-    radius, angle = np.hypot(x, y), np.arctan2(y, x)
+    radius, angle = np.hypot(x, y), -np.arctan2(y, x)  # arms bend clockwise
     far = radius > 1
     turn = (angle[far] - 0.25 * np.exp(np.sqrt(radius[far] ** 2 - 0.1**2))) / (2 * np.pi / 5)
     off = (turn - np.round(turn)) * (2 * np.pi / 5) * radius[far]
