@@ -79,12 +79,12 @@ def _pool(play: Play) -> Tree:
     if not play.seen:
         return ()
     mean, squares = play.seen
-    length = play.length.astype(jnp.float32)
-    weight = length.sum()
+    weight = play.length.sum().astype(jnp.float32)
+    share = play.length.reshape((-1,) + (1,) * (mean.ndim - 1)) / weight
     # About the first place's mean, so that what is the same in all of them stays so to the last bit.
-    centre = mean[0] + jnp.tensordot(length, mean - mean[0], axes=1) / weight
-    between = jnp.tensordot(length, jnp.square(mean - centre), axes=1)
-    return Moments(centre, (squares.sum(0) + between) / weight, weight)
+    centre = mean[0] + (share * (mean - mean[0])).sum(0)
+    between = (share * jnp.square(mean - centre)).sum(0)
+    return Moments(centre, squares.sum(0) / weight + between, weight)
 
 
 def _start(key: Key, policy: Policy, *, env: Environment, plan: Plan) -> Play:

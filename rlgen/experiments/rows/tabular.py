@@ -9,6 +9,7 @@ from rlgen.experiments.tasks import EnvTask
 from rlgen.tabular import dyna_q, monte_carlo_control, q_learning, sarsa, sarsa_lambda
 
 SHORTEST = Target(-13.0, "length of the optimal path; " + BOOK + "example 6.6")
+ONLINE = Target(-30.0, "Sarsa's return while it learns, about −25; Q-learning's is about −50: " + BOOK + "example 6.6")
 SAFE = Target(-17.0, "length of the path along the upper edge; " + BOOK + "example 6.6")
 
 ROWS = (
@@ -21,6 +22,20 @@ ROWS = (
         steps=50_000,
         target=SHORTEST,
         tiny={"num_envs": 4},
+    ),
+    *(
+        Experiment(
+            name=f"tabular/{name}/CliffWalking-online",
+            algorithm=algorithm,
+            task=EnvTask(cliff, online=True),
+            config=algorithm.Config(),
+            hypers=algorithm.Hypers(learning_rate=0.5, discount=1.0, epsilon_start=0.1, epsilon_end=0.1),
+            steps=50_000,
+            seeds=100,
+            target=target,
+            tiny={"num_envs": 4},
+        )
+        for name, algorithm, target in (("q_learning", q_learning, None), ("sarsa", sarsa, ONLINE))
     ),
     Experiment(
         name="tabular/q_learning/DynaMaze",
