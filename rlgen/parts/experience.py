@@ -197,12 +197,12 @@ def update(
         learner, priority = carry
         draw_key, learn_key = jax.random.split(key if own is None else own(key))
         index, weight = drawn(draw_key, step, priority, num_filled, hypers, config=config)
-        if num_frames:
-            readable = frames.readable(index, last_row, full, shape, num_frames)
+        readable = frames.readable(index, last_row, full, shape, num_frames) if num_frames else None
+        if readable is not None:
             weight = jnp.where(readable, weight, 0.0)
         minibatch = replay.multi_step(ring, index, last_row, hypers.discount, config.n_step, read)
         learner, seen, error = learn(learn_key, count, learner, minibatch, weight, hypers)
-        if num_frames:
+        if readable is not None:
             error = jnp.where(readable, error, 0.0)  # not to be drawn again for what cannot be seen of it
         return (learner, renew(priority, index, error, hypers, config=config)), seen
 
