@@ -110,7 +110,7 @@ def make(environment: str | GymnaxEnvironment, **overrides: Any) -> Environment:
             native = gymnax.make(environment, **arguments)[0]
         elif arguments:
             raise TypeError(f"{native.name} has no parameter {', '.join(sorted(arguments))}")
-        params = dataclasses.replace(native.default_params, **overrides)
+        params = dataclasses.replace(native.default_params, **_typed(overrides, native.default_params))
         spec = Spec(space_of(native.observation_space(params)), space_of(native.action_space(params)))
     return Environment(
         name=native.name,
@@ -121,6 +121,13 @@ def make(environment: str | GymnaxEnvironment, **overrides: Any) -> Environment:
         native=native,
         params=params,
     )
+
+
+def _typed(overrides: dict[str, Any], params: Any) -> dict[str, Any]:
+    """Makes whole numbers floats where the environment's own are: its state keeps the types it begins with."""
+    return {
+        name: float(value) if isinstance(getattr(params, name), float) else value for name, value in overrides.items()
+    }
 
 
 def _reset(key: Key, num_envs: int, *, native: GymnaxEnvironment, params: Any):
