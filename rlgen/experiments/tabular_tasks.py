@@ -175,7 +175,8 @@ def largest_error(state: Any, reference: tuple[Any, ...]) -> Array:
         reference: `[S]` or `[S, A]`, nan where nothing is known.
 
     Returns:
-        A scalar.
+        A scalar; nan where a value that is known was learned as nan.
     """
     known = jnp.asarray(reference)
-    return jnp.nanmax(jnp.abs((state.values if known.ndim == 1 else state.q_values) - known))
+    error = jnp.abs((state.values if known.ndim == 1 else state.q_values) - known)
+    return jnp.where(jnp.isnan(known), 0.0, error).max()
