@@ -29,22 +29,35 @@ class BanditStats(NamedTuple):
 class BanditTask(Rollouts):
     """One run of a bandit problem, whose arms are drawn anew for every seed.
 
-    How often the best arm was taken is kept among the statistics of a run.
+    How often the best arm was taken is kept among the statistics of a run.  It is known before an update's first step
+    and may be another after it, so that an update is one step.
     """
 
     metric: str = "reward a step"
     online: bool = True
     higher_is_better: bool = True
 
+    def steps_per_update(self, config: Any) -> int:
+        """One step of each environment.
+
+        Raises:
+            ValueError: if it is several.
+        """
+        length = config.rollout_length
+        if length != 1:
+            raise ValueError(f"config.rollout_length={length} is impossible: a bandit's best arm is known for one step")
+        return config.num_envs
+
     def source(self, config: Any, data: Any) -> Source:
-        """Rollouts `[T, B]`, with statistics of their steps."""
+        """Rollouts `[1, B]`, with statistics of their steps."""
+        num = self.steps_per_update(config)
         steps = super().source(config, data)
 
         def next_batch(key: Key, step: Array, state: rollout.RolloutState, policy: Policy):
             best = state.env.values.argmax(-1)
             state, batch, _ = steps.next(key, step, state, policy)
             optimal = (batch.action == best).sum(dtype=jnp.float32)
-            return state, batch, BanditStats(jnp.float32(batch.reward.size), batch.reward.sum(), optimal)
+            return state, batch, BanditStats(jnp.float32(num), batch.reward.sum(), optimal)
 
         return Source(steps.init, next_batch)
 

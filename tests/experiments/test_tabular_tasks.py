@@ -67,3 +67,10 @@ def test_pulls_of_the_best_arm_are_counted_by_what_arms_were_worth_before():
     np.testing.assert_allclose(stats, [3 * num, batch.reward.sum(), 2 * num])
     report = types.SimpleNamespace(stats=jax.tree.map(lambda leaf: 2 * leaf, stats))
     np.testing.assert_allclose(task.curve(report), batch.reward.mean(), rtol=1e-6)
+
+
+def test_updates_of_several_pulls_are_refused():
+    task, config = tabular_tasks.BanditTask(own(bandits.Bandit)), bandit.Config(rollout_length=2)
+    for refuse in (task.steps_per_update, lambda config: task.source(config, ())):
+        with pytest.raises(ValueError, match="rollout_length=2"):
+            refuse(config)
