@@ -5,9 +5,9 @@ known deviation under a normal prior, or Bernoulli under a beta prior.  Both pri
 number `ν` of rewards that it is worth, so that after `n` rewards either posterior has the mean
 `(ν m + Σ r) / (ν + n)`: the uniform prior is a mean of 1/2 worth 2.
 
-One number scales how far draws lie from that mean.  Where rewards are Gaussian it is their standard deviation.  Where
-they are Bernoulli, 1 is the posterior itself and other values widen or narrow it by dividing both parameters of the
-beta distribution by the number's square, as Chapelle and Li 2011 reshape posteriors.
+One number scales how far draws lie from that mean, which they are where it is 0.  Where rewards are Gaussian it is
+their standard deviation.  Where they are Bernoulli, 1 is the posterior itself and other values widen or narrow it by
+dividing both parameters of the beta distribution by the number's square, as Chapelle and Li 2011 reshape posteriors.
 
 Arms of every observation are learned alone, so that a bandit with contexts is the same program.
 
@@ -26,6 +26,7 @@ from rlgen.parts import exploration, tabular
 
 REWARDS = ("gaussian", "bernoulli")
 _SMALLEST = 1e-6  # parameter of a beta distribution, for a prior that is sure
+_NARROWEST = 1e-6  # spread of a beta distribution; below it draws are no further apart than floats
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +79,7 @@ def draw(key: Key, mean: Array, weight: Array, spread: Array | float, rewards: s
         key: consumed.
         mean: posterior means, `[*N, A]`.
         weight: `ν + n`, the number of rewards that each mean is worth, `[*N, A]`.
-        spread: scalar, how far draws lie from the mean.
+        spread: scalar, how far draws lie from the mean; with 0 they are the mean.
         rewards: `"gaussian"` or `"bernoulli"`.
 
     Returns:
@@ -86,8 +87,9 @@ def draw(key: Key, mean: Array, weight: Array, spread: Array | float, rewards: s
     """
     if rewards == "gaussian":
         return mean + spread / jnp.sqrt(weight) * jax.random.normal(key, mean.shape)
-    weight = weight / jnp.square(spread)
-    return jax.random.beta(key, jnp.maximum(weight * mean, _SMALLEST), jnp.maximum(weight * (1 - mean), _SMALLEST))
+    weight = weight / jnp.square(jnp.maximum(spread, _NARROWEST))
+    good, bad = jnp.maximum(weight * mean, _SMALLEST), jnp.maximum(weight * (1 - mean), _SMALLEST)
+    return jnp.where(spread < _NARROWEST, mean, jax.random.beta(key, good, bad))
 
 
 def learn(state: State, batch: Transition, hypers: Hypers) -> tuple[State, Metrics]:

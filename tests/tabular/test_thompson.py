@@ -120,6 +120,20 @@ def test_a_prior_that_is_sure_draws_what_it_is_sure_of():
     np.testing.assert_allclose(draws(state, (0, 0), hypers, "bernoulli"), 1.0, atol=1e-6)
 
 
+@pytest.mark.parametrize("rewards", thompson.REWARDS)
+def test_without_a_spread_it_is_greedy(rewards):
+    algorithm = thompson.build(SPEC, thompson.Config(rewards=rewards))
+    state = thompson.State(jnp.array([[1.0, 3.0], [2.0, 2.0]]), jnp.array([[4, 4], [3, 3]]))
+    for spread in (0.0, 1e-30):
+        hypers = HYPERS[rewards]._replace(exploration=spread)
+        mean = thompson.posterior_mean(state, hypers)[0, 1]
+        np.testing.assert_allclose(draws(state, (0, 1), hypers, rewards), mean, rtol=1e-6)
+        policy = algorithm.policy(jnp.int32(0), state, hypers, explore=True)
+        action = policy.apply(jax.random.key(0), jnp.tile(jnp.arange(2), (2000, 1)), ())[0]
+        assert (action[:, 0] == 1).all()
+        assert scipy.stats.binomtest(int(action[:, 1].sum()), 2000, 0.5).pvalue > 0.01
+
+
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def late_shares(kind, num):
     """How often the best of four arms is pulled in the last 29 of 100 steps, `[num]`."""
