@@ -102,7 +102,7 @@ class PredictionTask(Rollouts):
         return error
 
     def curve(self, report: Report) -> Any:
-        """The error that the algorithm reports."""
+        """The error that the algorithm reports; nan where it reports none."""
         return report.metrics.error
 
 

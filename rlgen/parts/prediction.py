@@ -132,6 +132,23 @@ def step_error(values: Array, difference: Array, reference: tuple[float, ...]) -
     return jnp.sqrt(jnp.square(values[: len(reference)] - jnp.asarray(reference, jnp.float32)).mean())
 
 
+def total_error(errors: Array, counts: Array, num_episodes: int = 0) -> tuple[Array, Array]:
+    """Adds up errors over the steps that count.
+
+    Args:
+        errors: `[*N]`, in the order of learning.
+        counts: `[*N]` bool, which to add.
+        num_episodes: how many of those that count are added, from the first on; 0 for all.
+
+    Returns:
+        `(sum, number)`, float32 scalars.
+    """
+    counts = counts.reshape(-1)
+    if num_episodes:
+        counts &= jnp.cumsum(counts) <= num_episodes
+    return jnp.where(counts, errors.reshape(-1), 0.0).sum(), counts.sum(dtype=jnp.float32)
+
+
 def mean_error(errors: Array, counts: Array, num_episodes: int = 0) -> Array:
     """Averages errors over the steps that count.
 
@@ -143,11 +160,8 @@ def mean_error(errors: Array, counts: Array, num_episodes: int = 0) -> Array:
     Returns:
         Scalar.
     """
-    errors, counts = errors.reshape(-1), counts.reshape(-1)
-    if num_episodes:
-        counts &= jnp.cumsum(counts) <= num_episodes
-    total = jnp.where(counts, errors, 0.0).sum()
-    return jnp.where(counts.any(), total / jnp.maximum(counts.sum(), 1), errors[-1])
+    total, num = total_error(errors, counts, num_episodes)
+    return jnp.where(num > 0, total / jnp.maximum(num, 1), errors.reshape(-1)[-1])
 
 
 def report(errors: Array, stream: Transition, reference: tuple[float, ...], num_episodes: int) -> Array:

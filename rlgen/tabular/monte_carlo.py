@@ -93,9 +93,15 @@ class State(NamedTuple):
 
 
 class Metrics(NamedTuple):
-    """Of an update."""
+    """Of an update: sums over the episodes that ended."""
 
-    error: Array  # RMS error at the ends of episodes, or without a reference the mean size of `G − V(s)` there
+    total_error: Array  # RMS error at the end, or without a reference the mean size of `G − V(s)` there
+    episodes: Array  # how many
+
+    @property
+    def error(self) -> Array:
+        """The mean over the episodes; nan where none ended."""
+        return self.total_error / self.episodes
 
 
 def learn(
@@ -187,7 +193,7 @@ def update(
     streams = prediction.streams(batch)
     (table, counts), (episodes, errors) = lax.scan(one_stream, (state.values, state.counts), (state.episodes, streams))
     ended = streams.terminated | streams.truncated
-    return State(table, counts, episodes), Metrics(prediction.mean_error(errors, ended, config.num_episodes))
+    return State(table, counts, episodes), Metrics(*prediction.total_error(errors, ended, config.num_episodes))
 
 
 def policy(step: Array, state: State, hypers: Hypers, *, explore: bool, policies: prediction.Policies) -> Policy:

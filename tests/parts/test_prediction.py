@@ -82,6 +82,9 @@ def test_errors_that_count_are_averaged(counts, num_episodes, mean):
     errors = jnp.array([[1.0, 2.0], [jnp.inf, 4.0]])
     mask = jnp.array([letter == "1" for letter in counts]).reshape(2, 2)
     assert prediction.mean_error(errors, mask, num_episodes) == mean
+    total, num = prediction.total_error(errors, mask, num_episodes)
+    assert num == min(counts.count("1"), num_episodes or 4)
+    assert total == mean * num
 
 
 def test_ends_count_with_a_reference_and_all_steps_without():

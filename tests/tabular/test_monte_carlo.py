@@ -126,7 +126,19 @@ def test_the_unfinished_episode_is_not_learned_from(make_batch):
     batch = batch._replace(terminated=np.zeros((30, 1), bool), truncated=np.zeros((30, 1), bool))
     state, metrics = run(batch)
     np.testing.assert_array_equal(state.values, np.full(5, 0.5, np.float32))
-    assert metrics.error == 0
+    np.testing.assert_array_equal(metrics, 0)
+    assert np.isnan(metrics.error)  # no error is known, which is not an error of zero
+
+
+def test_updates_without_an_end_leave_the_error_as_it_is(make_batch):
+    ended, reference = make_batch(3, 30, 1), (0.1, -0.2)
+    going_on = ended._replace(terminated=np.zeros((30, 1), bool), truncated=np.zeros((30, 1), bool))
+    for known in ({}, {"reference": reference}):
+        first, second = (run(batch, **known)[1] for batch in (ended, going_on))
+        # Metrics are averaged over a window.
+        both = jax.tree.map(lambda *leaves: np.mean(leaves), first, second)
+        assert first.error > 0
+        np.testing.assert_allclose(both.error, first.error, rtol=1e-6)
 
 
 def test_error_is_that_at_the_ends_of_episodes(make_batch):
