@@ -2,7 +2,7 @@
 
 A trace says how far each pair of state and action answers for the error of the present step.  Accumulating traces add
 one at every visit, replacing traces are set to one, and dutch traces make it true online Sarsa(λ), van Seijen and
-Sutton 2014 (same section), which equals the forward view at every step.
+Sutton 2014 (same section), which equals the forward view at every step where there is one environment.
 
 As in one-step Sarsa a step is learned from once the next action is known, which the next transition tells; the last
 step of an episode is learned from at once.
