@@ -12,6 +12,8 @@ GAMMA, EPSILON = 0.9, 0.3
 HYPERS = monte_carlo_control.Hypers(
     discount=GAMMA, initial_value=0.5, epsilon_start=EPSILON, epsilon_end=EPSILON, horizon=1.0
 )
+FALLING = HYPERS._replace(epsilon_start=0.8, epsilon_end=0.2, horizon=6.0)
+FALLEN = np.repeat([0.8, 0.7, 0.6, 0.5, 0.4, 0.3], 4)  # at each of 24 steps, four to an update
 
 
 def segments(batch, longest):
@@ -26,13 +28,13 @@ def segments(batch, longest):
                 yield t, env, range(start, t + 1)
 
 
-def by_hand(batch, longest, every_visit):
+def by_hand(batch, longest, every_visit, epsilon=(EPSILON,) * 24):
     """Averages of all returns listed so far, section 5.4."""
     q_values, lists = np.full((4, 3), 0.5), {}
     batch = jax.tree.map(np.asarray, batch)
     for end, env, steps in segments(batch, longest):
         row = q_values[batch.next_obs[end, env]]
-        goal = 0 if batch.terminated[end, env] else (1 - EPSILON) * row.max() + EPSILON * row.mean()
+        goal = 0 if batch.terminated[end, env] else (1 - epsilon[end]) * row.max() + epsilon[end] * row.mean()
         pairs = [(batch.obs[t, env], batch.action[t, env]) for t in steps]
         for t, pair in reversed(list(zip(steps, pairs, strict=True))):
             goal = batch.reward[t, env] + GAMMA * goal
@@ -54,6 +56,12 @@ def test_values_are_averages_of_returns_however_batches_are_cut(table_spec, expe
     pieces = feed(monte_carlo_control, table_spec, config, HYPERS, experience, length=1)
     for name in ("q_values", "visits"):
         np.testing.assert_array_equal(getattr(whole, name), getattr(pieces, name))
+
+
+def test_the_share_of_random_actions_falls_from_update_to_update(table_spec, experience, feed):
+    config = monte_carlo_control.Config(num_envs=2, max_length=24)
+    state = feed(monte_carlo_control, table_spec, config, FALLING, experience, length=4)
+    np.testing.assert_allclose(state.q_values, by_hand(experience, 24, False, FALLEN)[0], atol=1e-5)
 
 
 def test_first_and_every_visit_differ(experience):

@@ -10,16 +10,18 @@ from rlgen.tabular import q_learning, sarsa
 
 ALPHA, GAMMA, EPSILON = 0.25, 0.9, 0.3
 HYPERS = sarsa.Hypers(ALPHA, GAMMA, initial_value=0.5, epsilon_start=EPSILON, epsilon_end=EPSILON, horizon=1.0)
+FALLING = HYPERS._replace(epsilon_start=0.8, epsilon_end=0.2, horizon=6.0)
+FALLEN = np.repeat([0.8, 0.7, 0.6, 0.5, 0.4, 0.3], 4)  # at each of 24 steps, four to an update
 
 
-def by_the_book(batch, num_steps, target):
+def by_the_book(batch, num_steps, target, epsilon=(EPSILON,) * 24):
     """The procedure of section 7.2 over lists, each environment with its own episode."""
     q_values = np.full((4, 3), 0.5)
     episodes = [[] for _ in range(batch.reward.shape[1])]  # of (obs, action, reward)
     learned = [0] * len(episodes)  # how many steps of the episode
 
-    def mean_value(obs):
-        return (1 - EPSILON) * q_values[obs].max() + EPSILON * q_values[obs].mean()
+    def mean_value(obs, epsilon):
+        return (1 - epsilon) * q_values[obs].max() + epsilon * q_values[obs].mean()
 
     def learn(env, upto, value):
         episode, tau = episodes[env], learned[env]
@@ -35,7 +37,7 @@ def by_the_book(batch, num_steps, target):
             if target == "sarsa" and len(episode) - learned[env] == num_steps:
                 learn(env, len(episode), q_values[obs, action])
             episode.append((obs, action, reward))
-            value = 0 if terminated else mean_value(next_obs)
+            value = 0 if terminated else mean_value(next_obs, epsilon[t])
             if target == "expected" and len(episode) - learned[env] == num_steps:
                 learn(env, len(episode), value)
             if terminated or truncated:
@@ -54,6 +56,11 @@ def test_learns_by_the_book_however_batches_are_cut(table_spec, experience, feed
     np.testing.assert_allclose(whole.q_values, by_the_book(experience, num_steps, target), atol=1e-5)
     pieces = feed(sarsa, table_spec, config, HYPERS, experience, length=1)
     jax.tree.map(np.testing.assert_array_equal, whole, pieces)
+
+
+def test_the_share_of_random_actions_falls_from_update_to_update(table_spec, experience, feed):
+    state = feed(sarsa, table_spec, sarsa.Config(num_envs=2, target="expected"), FALLING, experience, length=4)
+    np.testing.assert_allclose(state.q_values, by_the_book(experience, 1, "expected", FALLEN), atol=1e-5)
 
 
 def step(obs, action, reward, next_obs, flag=""):

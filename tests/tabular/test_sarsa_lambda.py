@@ -9,13 +9,15 @@ from rlgen.tabular import sarsa, sarsa_lambda
 
 ALPHA, GAMMA, LAMBDA, EPSILON = 0.25, 0.9, 0.7, 0.3
 HYPERS = sarsa_lambda.Hypers(ALPHA, GAMMA, LAMBDA, 0.5, epsilon_start=EPSILON, epsilon_end=EPSILON, horizon=1.0)
+FALLING = HYPERS._replace(epsilon_start=0.8, epsilon_end=0.2, horizon=6.0)
+FALLEN = np.repeat([0.8, 0.7, 0.6, 0.5, 0.4, 0.3], 4)  # at each of 24 steps, four to an update
 
 
-def mean_value(q_values, obs):
-    return (1 - EPSILON) * q_values[obs].max() + EPSILON * q_values[obs].mean()
+def mean_value(q_values, obs, epsilon=EPSILON):
+    return (1 - epsilon) * q_values[obs].max() + epsilon * q_values[obs].mean()
 
 
-def by_the_book(batch, kind):
+def by_the_book(batch, kind, epsilon=(EPSILON,) * 24):
     """Traces over a dictionary of the pairs visited, each environment with its own episode."""
     q_values = np.full((4, 3), 0.5)
     traces, last = [{}, {}], [None, None]
@@ -37,7 +39,7 @@ def by_the_book(batch, kind):
             trace[at] = 1 + (trace.get(at, 0) if kind == "accumulating" else 0)
             last[env] = at, reward, None
             if terminated or truncated:
-                learn(env, 0 if terminated else mean_value(q_values, next_obs))
+                learn(env, 0 if terminated else mean_value(q_values, next_obs, epsilon[t]))
                 trace.clear()
                 last[env] = None
     return q_values
@@ -78,6 +80,12 @@ def test_learns_by_the_book_however_batches_are_cut(table_spec, experience, feed
     np.testing.assert_allclose(whole.q_values, by_the_book(experience, kind), atol=1e-5)
     pieces = feed(sarsa_lambda, table_spec, config, HYPERS, experience, length=1)
     jax.tree.map(np.testing.assert_array_equal, whole, pieces)
+
+
+def test_the_share_of_random_actions_falls_from_update_to_update(table_spec, experience, feed):
+    config = sarsa_lambda.Config(num_envs=2, trace="replacing")
+    state = feed(sarsa_lambda, table_spec, config, FALLING, experience, length=4)
+    np.testing.assert_allclose(state.q_values, by_the_book(experience, "replacing", FALLEN), atol=1e-5)
 
 
 def test_dutch_traces_equal_the_forward_view_at_every_step(table_spec, experience, feed):
