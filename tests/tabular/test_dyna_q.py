@@ -23,6 +23,17 @@ def walk(pairs, successors, rewards, terminated=()):
     return Transition(*(jnp.asarray(leaf)[:, None] for leaf in leaves), {})
 
 
+def taught(steps, hypers):
+    """The first state of prioritised sweeping, with a model that was told of the steps."""
+    state = dyna_q.init(jax.random.key(0), hypers, shape=(4, 2), prioritised=True)
+    model = state.model
+    for t in range(len(steps.reward)):
+        model = dyna_q.record(model, jax.tree.map(lambda leaf: leaf[t, 0], steps), jnp.int32(t))  # noqa: B023
+    return state._replace(model=model)
+
+
+sweep = jax.jit(dyna_q.sweep, static_argnames="config")
+
 # States 0, 1 and 2 in a row, then the end, which is worth 8; action 1 stays where it is.
 ROW = walk([(0, 0), (1, 0), (2, 0)], [1, 2, 3], [0, 0, 8], terminated=[2])
 
@@ -36,7 +47,7 @@ def test_without_planning_it_is_q_learning(table_spec, experience, feed):
 
 
 def test_the_model_keeps_what_happened_last(table_spec, experience, feed):
-    model = feed(dyna_q, table_spec, dyna_q.Config(num_envs=2), HYPERS, experience).model
+    model = feed(dyna_q, table_spec, dyna_q.Config(num_envs=2), HYPERS, experience, length=8).model
     last = {}
     for t in range(24):
         for env in range(2):
@@ -85,6 +96,8 @@ def test_planning_draws_a_state_seen_and_an_action_known_there(untried):
         return dyna_q.plan(key, empty.q_values, model, seen, time, hypers, num_planning=1, untried=untried)
 
     shares = np.asarray(drawn(jax.random.split(jax.random.key(1), draws)).mean(0))
+    with jax.debug_key_reuse(True):  # dependent draws may look independent
+        jax.make_jaxpr(drawn)(jax.random.split(jax.random.key(1), draws))
     known = np.where(untried, np.isin(np.arange(4), [1, 3])[:, None], tried)
     np.testing.assert_allclose(shares, 0.5 * known / np.maximum(known.sum(1, keepdims=True), 1), atol=0.03)
 
@@ -105,29 +118,46 @@ def test_prioritised_sweeping_takes_the_largest_error_first_and_drops_the_small(
     state = feed(dyna_q, CHAIN, config, hypers, steps)
     # The first is below the threshold, so the second finds nothing before it.
     np.testing.assert_array_equal(state.q_values[:3, 1], [0, 5, 3])
-    batch = jax.tree.map(lambda leaf: leaf[:, 0], steps)
-    state = dyna_q.init(jax.random.key(0), hypers, shape=(4, 2), prioritised=True)
-    model = state.model
-    for t in range(3):
-        model = dyna_q.record(model, jax.tree.map(lambda leaf: leaf[t], batch), jnp.int32(t))  # noqa: B023
+    state = taught(steps, hypers)
     waiting = jnp.zeros((4, 2)).at[:3, 1].set(jnp.array([1.0, 5.0, 3.0]))
-    sweep = jax.jit(dyna_q.sweep, static_argnames="config")
-    q_values, left = sweep(state.q_values, model, waiting, jnp.int32(3), hypers, config=config)
+    q_values, left = sweep(state.q_values, state.model, waiting, jnp.int32(3), hypers, config=config)
     np.testing.assert_array_equal(q_values[:3, 1], [0, 5, 0])
     np.testing.assert_array_equal(left[:3, 1], [1, 0, 3])
+
+
+def test_a_pair_that_waits_keeps_the_larger_priority():
+    hypers, config = HYPERS._replace(learning_rate=1.0), dyna_q.Config(num_planning=1, prioritised=True)
+    state = taught(ROW, hypers)
+    for before, after in ((3.0, 4.0), (6.0, 6.0)):  # the last step carries back 0.5 × 8 to the one before
+        waiting = jnp.zeros((4, 2)).at[jnp.array([1, 2]), 0].set(jnp.array([before, 7.0]))
+        _, left = sweep(state.q_values, state.model, waiting, jnp.int32(3), hypers, config=config)
+        np.testing.assert_array_equal(left, jnp.zeros((4, 2)).at[1, 0].set(after))
+    # Nothing leads to the pair of priority 9, which is planned at, while the one tried again waits as before or more.
+    waiting = jnp.zeros((4, 2)).at[jnp.array([1, 3]), jnp.array([0, 1])].set(jnp.array([2.0, 9.0]))
+    learn = jax.jit(dyna_q.learn, static_argnames="config")
+    for reward, after in ((0.0, 2.0), (1.0, 2.0), (-5.0, 5.0)):
+        again = jax.tree.map(lambda leaf: leaf[0, 0], walk([(1, 0)], [2], [reward]))
+        empty = dyna_q.init(jax.random.key(0), hypers, shape=(4, 2), prioritised=True)._replace(picks=waiting)
+        got, _ = learn(jax.random.key(0), empty, again, jnp.int32(0), hypers, config=config)
+        np.testing.assert_array_equal(got.picks, jnp.zeros((4, 2)).at[1, 0].set(after))
+
+
+def test_where_nothing_waits_nothing_is_planned():
+    # The first pair of the table is the largest of no priorities, and a step with an error leads to it.
+    hypers, config = HYPERS._replace(learning_rate=1.0), dyna_q.Config(prioritised=True)
+    state = taught(walk([(0, 0), (1, 0)], [0, 0], [2.0, 3.0]), hypers)
+    q_values, left = sweep(state.q_values, state.model, state.picks, jnp.int32(2), hypers, config=config)
+    np.testing.assert_array_equal(q_values, 0)
+    np.testing.assert_array_equal(left, 0)
 
 
 @pytest.mark.parametrize("terminated", [False, True])
 def test_nothing_is_carried_back_over_the_end_of_an_episode(terminated):
     hypers, config = HYPERS._replace(learning_rate=1.0), dyna_q.Config(prioritised=True)
     steps = walk([(0, 0), (1, 1)], [1, 3], [0.0, 8.0], terminated=[0, 1] if terminated else [1])
-    state = dyna_q.init(jax.random.key(0), hypers, shape=(4, 2), prioritised=True)
-    model = state.model
-    for t in range(2):
-        model = dyna_q.record(model, jax.tree.map(lambda leaf: leaf[t, 0], steps), jnp.int32(t))  # noqa: B023
-    sweep = jax.jit(dyna_q.sweep, static_argnames="config")
+    state = taught(steps, hypers)
     waiting = jnp.zeros((4, 2)).at[1, 1].set(8.0)
-    _, left = sweep(state.q_values, model, waiting, jnp.int32(2), hypers, config=config)
+    _, left = sweep(state.q_values, state.model, waiting, jnp.int32(2), hypers, config=config)
     np.testing.assert_array_equal(left, jnp.zeros((4, 2)).at[0, 0].set(0 if terminated else 0.5 * 8))
 
 
