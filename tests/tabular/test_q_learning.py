@@ -122,17 +122,18 @@ def test_double_with_equal_tables_has_the_target_of_one(chosen):
     np.testing.assert_array_equal(metrics, single_metrics)
 
 
-def test_double_learns_into_either_table_by_a_fair_coin():
-    algorithm = q_learning.build(Spec(Discrete(2), Discrete(2)), q_learning.Config(double=True))
+def test_double_learns_into_either_table_by_a_fair_coin_for_each_transition():
+    algorithm = q_learning.build(Spec(Discrete(4), Discrete(2)), q_learning.Config(double=True))
     hypers = HYPERS._replace(learning_rate=1.0, discount=0.0)
-    num = 2000
-    zeros, flags = jnp.zeros((1, 1), jnp.int32), jnp.zeros((1, 1), bool)
-    batch = Transition(zeros, zeros, jnp.ones((1, 1)), zeros, flags, flags, {})
+    num, obs = 2000, jnp.arange(4).reshape(2, 2)
+    zeros, flags = jnp.zeros((2, 2), jnp.int32), jnp.zeros((2, 2), bool)
+    batch = Transition(obs, zeros, jnp.ones((2, 2)), zeros, flags, flags, {})
     state = algorithm.init(jax.random.key(0), hypers)
-    learned = jax.vmap(lambda key: algorithm.update(key, jnp.int32(0), state, batch, hypers)[0].tables[:, 0, 0])
+    learned = jax.vmap(lambda key: algorithm.update(key, jnp.int32(0), state, batch, hypers)[0].tables[..., 0])
     tables = np.asarray(jax.jit(learned)(jax.random.split(jax.random.key(1), num)))
     np.testing.assert_array_equal(tables.sum(1), 1)
-    np.testing.assert_allclose(tables.mean(0), 0.5, atol=0.05)
+    outcomes = np.bincount((tables[:, 0] @ [1, 2, 4, 8]).astype(int), minlength=16)
+    np.testing.assert_allclose(outcomes / num, 1 / 16, atol=0.02)
 
 
 def test_actions_that_a_state_lacks_are_neither_taken_nor_valued():
