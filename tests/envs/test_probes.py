@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rlgen.core import Box, Discrete
+from rlgen.core import Box, Discrete, MultiDiscrete
 from rlgen.envs import adapter, probes
 
 LENGTH = 3
@@ -20,8 +20,8 @@ class Case(NamedTuple):
     make: Any
     observations: list[float]
     values: list[float]
-    best: list[float]
-    other: list[float]  # an action in each situation that is not the best one, or as good
+    best: list[Any]
+    other: list[Any]  # an action in each situation that is not the best one, or as good
     other_values: list[float]
 
 
@@ -33,6 +33,7 @@ CASES = {
     "action": Case(probes.reward_by_action, [0], [1], [1], [0], [-1]),
     "both": Case(probes.reward_by_observation_and_action, [-1, 1], [1, 1], [0, 1], [1, 0], [-1, -1]),
     "continuous": Case(probes.continuous_action, [-1, 1], [0, 0], [-0.5, 0.5], [0.5, 1], [-1, -0.25]),
+    "several": Case(probes.several_choices, [-1, 1], [2, 2], [(0, 1), (2, 0)], [(1, 1), (0, 1)], [0, -2]),
     "truncated": Case(functools.partial(probes.truncated, LENGTH), [0], [1 / (1 - DISCOUNT)], [0], [1], [10]),
     "terminated": Case(
         functools.partial(probes.terminated, LENGTH), [0, 1 / 3, 2 / 3], HORIZON, [0] * 3, [1] * 3, HORIZON
@@ -60,7 +61,7 @@ def simulate(probe, actions, num_steps=4 * LENGTH, num_envs=16):
 
 
 def actions_of(probe, numbers):
-    discrete = isinstance(adapter.space_of(probe.action_space()), Discrete)
+    discrete = isinstance(adapter.space_of(probe.action_space()), Discrete | MultiDiscrete)
     return jnp.asarray(numbers, jnp.int32) if discrete else jnp.asarray(numbers, jnp.float32)[:, None]
 
 
