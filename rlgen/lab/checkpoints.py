@@ -1,9 +1,10 @@
 """Checkpoints: the state of a group of lanes and its history so far, in one, written whole or not at all.
 
 `checkpoint/<group>/<updates done>/` holds an orbax checkpoint of NumPy arrays by name, without pickles, and a manifest
-of what they are and of every file's checksum.  It is written under another name and renamed, so that a folder with a
-plain number as its name is complete, and the one before is removed only then.  The checksums are compared before orbax
-reads anything, because orbax notices little damage, and says little of what it notices.
+of what they are, of the run that they are of, and of every file's checksum.  It is written under another name and
+renamed, so that a folder with a plain number as its name is complete, and the one before is removed only then.  The
+checksums are compared before orbax reads anything, because orbax notices little damage, and says little of what it
+notices.
 
 Shape legend: `L` lanes of the group, `W` windows of updates done.
 """
@@ -13,7 +14,9 @@ import errno
 import hashlib
 import json
 import logging
+import os
 import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,6 +29,8 @@ from rlgen.core import Tree
 
 FOLDER, ARRAYS, MANIFEST = "checkpoint", "arrays", "manifest.json"
 PARTIAL = ".partial"  # the end of a name while it is being written
+_MERGED = "manifest.ocdbt"  # of the arrays, which orbax writes last
+_PATTERN = set("*?[]\\")  # characters that orbax would take for a pattern in a path
 
 
 class CheckpointError(RuntimeError):
@@ -39,15 +44,25 @@ class Saved(NamedTuple):
         state: leaves `[L, ...]`, NumPy arrays.
         history: reports of the windows so far, leaves `[L, W]`.
         seconds: clocks by name.
+        devices: over which the lanes were spread.
     """
 
     state: Tree
     history: Tree
     seconds: dict[str, float]
+    devices: int
 
 
 def save(
-    folder: Path, group: int, step: int, state: Tree, history: Tree, seconds: dict[str, float] | None = None
+    folder: Path,
+    group: int,
+    step: int,
+    state: Tree,
+    history: Tree,
+    seconds: dict[str, float] | None = None,
+    *,
+    run: str = "",
+    devices: int = 1,
 ) -> Path:
     """Saves a checkpoint, and then removes the older ones of its group.
 
@@ -58,6 +73,8 @@ def save(
         state: leaves `[L, ...]`.
         history: leaves `[L, W]`.
         seconds: clocks by name.
+        run: what tells this run from others.
+        devices: over which the lanes are spread.
 
     Returns:
         The path of the checkpoint.
@@ -71,7 +88,8 @@ def save(
     _prune(home, keep=None)
     try:
         partial.mkdir(parents=True)
-        _write(partial, _leaves({"state": state, "history": history}), seconds or {})
+        about = {"run": run, "devices": devices, "seconds": seconds or {}}
+        _write(partial, _leaves({"state": state, "history": history}), about)
         partial.rename(path)
     except Exception as error:  # orbax and tensorstore raise what they like
         _prune(home, keep=None)
@@ -97,22 +115,25 @@ def latest(folder: Path, group: int) -> Path | None:
     return max(complete, key=lambda path: int(path.name), default=None)
 
 
-def restore(path: Path, like: tuple[Tree, Tree]) -> Saved:
+def restore(path: Path, like: tuple[Tree, Tree], run: str = "") -> Saved:
     """Reads a checkpoint.
 
     Args:
         path: as `latest` gives it.
         like: `(state, history)` of the same structure, shapes and dtypes.
+        run: what tells the run from others, as it was saved.
 
     Returns:
         What was saved, to the last bit.
 
     Raises:
-        CheckpointError: if it is damaged or incomplete, or of another structure.
+        CheckpointError: if it is damaged or incomplete, of another run, or of another structure.
     """
     tree = {"state": like[0], "history": like[1]}
     wanted = {_name(place): leaf for place, leaf in jax.tree.leaves_with_path(tree)}
     manifest = _verified(path)
+    if manifest.get("run") != run:
+        raise CheckpointError(f"the checkpoint {path} is of another run: it was not asked for as this one is")
     described = _described(wanted)
     if manifest["arrays"] != described:
         odd = sorted(name for name in manifest["arrays"] | described if not _agree(manifest["arrays"], described, name))
@@ -123,19 +144,23 @@ def restore(path: Path, like: tuple[Tree, Tree]) -> Saved:
         raise CheckpointError(f"the checkpoint {path} is damaged: {_reason(error)}") from error
     leaves = [found[name] if name in found else np.zeros(leaf.shape, leaf.dtype) for name, leaf in wanted.items()]
     restored = jax.tree.unflatten(jax.tree.structure(tree), leaves)
-    return Saved(restored["state"], restored["history"], manifest["seconds"])
+    return Saved(restored["state"], restored["history"], manifest["seconds"], manifest["devices"])
 
 
-def _write(home: Path, leaves: dict[str, np.ndarray], seconds: dict[str, float]) -> None:
+def _write(home: Path, leaves: dict[str, np.ndarray], about: dict[str, Any]) -> None:
     """Writes arrays and manifest; orbax refuses arrays without elements, which the manifest describes as well."""
     import orbax.checkpoint as ocp  # an import of a second
 
-    with _silent(), _checkpointer() as checkpointer:
+    with _silent(), _plain(home) as place, _checkpointer() as checkpointer:
         arguments = ocp.args.StandardSave({name: leaf for name, leaf in leaves.items() if leaf.size})
-        checkpointer.save(home / ARRAYS, args=arguments)
+        checkpointer.save(place / ARRAYS, args=arguments)
+    if not (home / ARRAYS / _MERGED).is_file():
+        raise OSError(errno.EIO, f"orbax wrote no {_MERGED}")
     files = {str(path.relative_to(home)): _sha256(path) for path in _files(home)}
-    content = {"arrays": _described(leaves), "seconds": seconds, "files": files}
+    content = {**about, "arrays": _described(leaves), "files": files}
     (home / MANIFEST).write_text(json.dumps({**content, "sha256": _seal(content)}, indent=1) + "\n", encoding="utf-8")
+    for path in (*_files(home), home / MANIFEST):
+        _to_disk(path)
 
 
 def _read(path: Path, wanted: dict[str, Any]) -> dict[str, np.ndarray]:
@@ -143,9 +168,27 @@ def _read(path: Path, wanted: dict[str, Any]) -> dict[str, np.ndarray]:
     import orbax.checkpoint as ocp
 
     template = {name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for name, leaf in wanted.items() if leaf.size}
-    with _silent(), _checkpointer() as checkpointer:
-        found = checkpointer.restore(path / ARRAYS, args=ocp.args.StandardRestore(template))
+    with _silent(), _plain(path) as place, _checkpointer() as checkpointer:
+        found = checkpointer.restore(place / ARRAYS, args=ocp.args.StandardRestore(template))
     return {name: np.asarray(leaf) for name, leaf in found.items()}
+
+
+@contextlib.contextmanager
+def _plain(path: Path) -> Iterator[Path]:
+    """Gives a path to a folder that orbax takes for no pattern: its own, or that of a link to it."""
+    if not _PATTERN & set(str(path)):
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="rlgen-") as home:
+        link = Path(home, "checkpoint")
+        link.symlink_to(path.absolute(), target_is_directory=True)
+        yield link
+
+
+def _to_disk(path: Path) -> None:
+    """Waits until a file would outlast a loss of power: the one before it is about to be removed."""
+    with path.open("rb") as stream:
+        os.fsync(stream.fileno())
 
 
 @contextlib.contextmanager

@@ -58,10 +58,12 @@ def hold(folder: Path, *, new: bool) -> Iterator[None]:
         new: whether a run starts, and not goes on.
 
     Raises:
-        FolderError: if another process holds it, a new run finds an old one in it, or an old run is not there.
+        FolderError: if another process holds it, a new run finds anything in it, or an old run is not there.
     """
     if not new and not (folder / CONFIG).is_file():
         raise FolderError(f"{folder} holds no run: it has no {CONFIG}")
+    if new and not (folder / CONFIG).exists():
+        _check_empty(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
@@ -77,9 +79,27 @@ def hold(folder: Path, *, new: bool) -> Iterator[None]:
             raise FolderError(f"{folder} already holds a run: resume it, or choose another folder")
         os.ftruncate(lock, 0)
         os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
-        yield
+        try:
+            yield
+        finally:
+            if new and not (folder / CONFIG).exists():  # it never began
+                with contextlib.suppress(OSError):
+                    (folder / LOCK).unlink()
+                    folder.rmdir()
     finally:
         os.close(lock)
+
+
+def _check_empty(folder: Path) -> None:
+    """Refuses to begin a run where something is that it could overwrite, but for the lock of one that never began."""
+    try:
+        found = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+        if LOCK in found and (folder / LOCK).read_text(errors="replace").strip().isdecimal():
+            found.remove(LOCK)
+    except OSError as error:
+        raise FolderError(f"{folder} cannot be read: {error.strerror}") from error
+    if found:
+        raise FolderError(f"{folder} is no run folder and not empty ({', '.join(found[:3])}): choose another one")
 
 
 def write(path: Path, make: Callable[[Path], Any]) -> None:
@@ -95,6 +115,8 @@ def write(path: Path, make: Callable[[Path], Any]) -> None:
     partial = path.with_name(f"{path.stem}.partial{path.suffix}")
     try:
         make(partial)
+        with partial.open("rb") as stream:
+            os.fsync(stream.fileno())  # a loss of power may not leave an empty file under the name
         os.replace(partial, path)
     except OSError as error:
         raise FolderError(f"{path} could not be written: {error.strerror or error}") from error

@@ -9,6 +9,9 @@ Shape legend: `L` lanes of all groups, `N` lanes of one group, `E` lanes of a gr
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
+import json
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -88,7 +91,22 @@ class Lanes(NamedTuple):
         step = int(path.name)
         if step not in self.plan.bounds:
             raise checkpoints.CheckpointError(f"the checkpoint {path} is of another run: no window ends there")
-        return step, checkpoints.restore(path, self.like(index, self.plan.bounds.index(step)))
+        return step, checkpoints.restore(path, self.like(index, self.plan.bounds.index(step)), self.identity)
+
+    @property
+    def identity(self) -> str:
+        """Tells this run from others: a hash of all that decides which lanes there are and what becomes of them."""
+        made, asked = self.plan, self.plan.request
+        content = {
+            "experiment": made.experiment.name,
+            "config": dataclasses.asdict(made.experiment.config),
+            "points": [point._asdict() for point in made.points],
+            "bounds": made.bounds,
+            "seed": asked.seed,
+            "seeds": asked.seeds,
+            "chunk": asked.chunk,
+        }
+        return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
 
     def finished(self, folder: Path, index: int) -> checkpoints.Saved:
         """Reads the checkpoint of a group that was trained to its end.

@@ -7,16 +7,19 @@ coordination service brings them together, and ends the others when one is lost.
 
 import dataclasses
 import os
+from collections.abc import Callable
 from typing import Any
 
 import jax
-from jax.experimental import multihost_utils
 
 from rlgen.lab.devices import Call
 from rlgen.lab.errors import UsageError
 
 DETECT = "auto"  # as a coordinator: what SLURM, MPI or a cloud says of the job
 HEARTBEAT_SECONDS = 30  # without a sign of life, after which a process counts as lost
+_PATIENCE_MS = 2_000_000_000  # 23 days; a lost process is noticed by its heartbeat
+_LEAVING = {"shutdown_timeout_seconds": _PATIENCE_MS // 1_000}  # the first process scores when others are done
+_GO = "go"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,13 +54,62 @@ class Processes:
             return chunk
         return min(chunk or num_lanes, -(-num_lanes // self.count))
 
-    def meet(self, place: str) -> None:
-        """Waits for all others to come to a place; Ctrl-C is heard meanwhile."""
+    def agree(self, run: str, begin: Callable[[], None]) -> None:
+        """Begins once it is known that all were asked for the same run; Ctrl-C is heard meanwhile.
+
+        Args:
+            run: what tells the run from others.
+            begin: what the first process does before anybody goes on.
+
+        Raises:
+            UsageError: in all processes, if they were asked for different runs, or the first one refuses.
+        """
+        if self.index > 0:
+            _tell(f"run/{self.index}", run)
+            verdict = _ask("verdict")
+            if verdict != _GO:
+                raise UsageError(f"process 0 refuses: {verdict}")
+            return
+        others = [index for index in range(1, self.count) if _ask(f"run/{index}") != run]
+        if others:
+            many = f"process{'es'[: 2 * (len(others) > 1)]} {', '.join(map(str, others))}"
+            error = UsageError(f"{many} and process 0 were asked for different runs")
+            self.refuse(error)
+            raise error
+        begin()
         if self.count > 1:
-            Call(multihost_utils.sync_global_devices, place).result()
+            _tell("verdict", _GO)
+
+    def refuse(self, error: Exception) -> None:
+        """Tells all others why the first process, which this is, does not begin."""
+        if self.count > 1:
+            _tell("verdict", str(error))
+
+    def meet(self, place: str) -> None:
+        """Waits for all others to come to a place, however long they take; Ctrl-C is heard meanwhile."""
+        if self.count > 1:
+            Call(_client().wait_at_barrier, f"rlgen/{place}", _PATIENCE_MS).result()
 
 
 ALONE = Processes()
+
+
+def _client() -> Any:
+    """The coordination service.
+
+    JAX's own barrier is a collective of all devices, whose connections do not wait for a process that has more to do.
+    """
+    from jax._src import distributed  # where orbax finds it too
+
+    return distributed.global_state.client
+
+
+def _tell(name: str, value: str) -> None:
+    _client().key_value_set(f"rlgen/{name}", value)
+
+
+def _ask(name: str) -> str:
+    return Call(_client().blocking_key_value_get, f"rlgen/{name}", _PATIENCE_MS).result()
 
 
 def join(coordinator: str | None, count: int | None, index: int | None) -> Processes:
@@ -89,7 +141,7 @@ def join(coordinator: str | None, count: int | None, index: int | None) -> Proce
         settings = {"coordinator_address": coordinator, "num_processes": count, "process_id": index}
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"  # at 3 JAX would not say why it ends when a process is lost
     try:
-        jax.distributed.initialize(**settings, heartbeat_timeout_seconds=HEARTBEAT_SECONDS)
+        jax.distributed.initialize(**settings, heartbeat_timeout_seconds=HEARTBEAT_SECONDS, **_LEAVING)
     except (RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise UsageError(f"the processes of --coordinator {coordinator} did not find each other: {reason}") from error

@@ -3,7 +3,9 @@
 Shape legend: `L` lanes, `G` grid points.
 """
 
-from contextlib import AbstractContextManager, nullcontext
+import contextlib
+import functools
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -68,8 +70,7 @@ def run(asked: Request, folder: Path, console: Console, processes: Processes = A
     made = request.plan(asked)
     with _held(folder, processes, new=True):
         spread, held = _spread(made)
-        if processes.index == 0:
-            request.write(folder, made)
+        processes.agree(spread.identity, begin=functools.partial(request.write, folder, made))
         return _sweep(spread, held, folder, console, processes)
 
 
@@ -96,8 +97,9 @@ def resume(folder: Path, console: Console, processes: Processes = ALONE) -> Summ
             summary = folders.read_json(folder / folders.SUMMARY)
             _print(console, f"{folder} is finished: there is nothing to do")
             return summary
-        made = request.read(folder)
-        return _sweep(*_spread(made), folder, console, processes)
+        spread, held = _spread(request.read(folder))
+        processes.agree(spread.identity, begin=lambda: None)
+        return _sweep(spread, held, folder, console, processes)
 
 
 def restore(folder: Path) -> Trained:
@@ -131,9 +133,17 @@ def restore(folder: Path) -> Trained:
     )
 
 
-def _held(folder: Path, processes: Processes, *, new: bool) -> AbstractContextManager[None]:
-    """Holds a run folder: the first process does so for all."""
-    return folders.hold(folder, new=new) if processes.index == 0 else nullcontext()
+@contextlib.contextmanager
+def _held(folder: Path, processes: Processes, *, new: bool) -> Iterator[None]:
+    """Holds a run folder: the first process does so for all, and tells the others if it cannot."""
+    with contextlib.ExitStack() as stack:
+        if processes.index == 0:
+            try:
+                stack.enter_context(folders.hold(folder, new=new))
+            except folders.FolderError as error:
+                processes.refuse(error)
+                raise
+        yield
 
 
 def _spread(made: Plan) -> tuple[lanes.Lanes, str]:

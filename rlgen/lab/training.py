@@ -168,6 +168,12 @@ def train(work: Work) -> None:
     lanes, last = work.lanes, work.lanes.plan.bound.num_updates
     share = work.processes.share(len(lanes.groups))
     saved = [lanes.saved(work.folder, index) for index in share]
+    before = {group.devices for _, group in saved if group is not None} - {lanes.mesh.size}
+    if before:
+        work.progress.say(
+            f"begun on {', '.join(map(str, sorted(before)))} and going on with {lanes.mesh.size} devices: with another"
+            " number of lanes on each, results are as good but not the same to the last bit"
+        )
     clocks = [group.seconds for _, group in saved if group is not None]
     work.run_seconds = sum(clock[RUN] for clock in clocks)
     work.compile_seconds = max((clock[COMPILE] for clock in clocks), default=0.0)
@@ -223,7 +229,8 @@ def _train_group(
         if due or work.interrupts.asked or number == len(windows):
             seconds = {RUN: earlier + time.perf_counter() - begun, COMPILE: work.compile_seconds}
             host = to_host(state, len(history.lanes))
-            checkpoints.save(work.folder, index, window[1], host, history.stacked(), seconds)
+            where = {"run": lanes.identity, "devices": lanes.mesh.size}
+            checkpoints.save(work.folder, index, window[1], host, history.stacked(), seconds, **where)
             saved_at = time.perf_counter()
             work.interrupts.check()
         if number < len(windows):

@@ -144,6 +144,28 @@ def test_another_structure_is_refused(saved):
             checkpoints.restore(saved[1], like((other, history)))
 
 
+@pytest.mark.parametrize("name", ["br[a]ck", "st*r", "why?", "back\\slash"])
+def test_a_path_is_no_pattern(tmp_path, name):
+    path = checkpoints.save(tmp_path / name, 0, 7, *make())
+    assert same(checkpoints.restore(path, like(make()))[:2], make())
+
+
+def test_another_run_is_refused(tmp_path):
+    path = checkpoints.save(tmp_path, 0, 7, *make(), run="first", devices=3)
+    assert checkpoints.restore(path, like(make()), "first").devices == 3
+    for other in ("second", ""):
+        with pytest.raises(CheckpointError, match="is of another run"):
+            checkpoints.restore(path, like(make()), other)
+
+
+def test_what_orbax_left_unfinished_does_not_replace_the_good_one(saved, monkeypatch):
+    folder, path = saved
+    monkeypatch.setattr(checkpoints, "_MERGED", "what.is.not.there")
+    with pytest.raises(CheckpointError, match=r"could not be written: .*7 is kept"):
+        checkpoints.save(folder, 0, 9, *make())
+    assert checkpoints.latest(folder, 0) == path
+
+
 def test_a_full_disk_leaves_the_good_one(saved, monkeypatch):
     folder, path = saved
 

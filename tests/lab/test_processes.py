@@ -101,6 +101,29 @@ def test_one_process_meets_nobody():
     ALONE.meet("here")
 
 
+def test_processes_that_are_asked_for_different_runs_do_not_begin(tmp_path):
+    folder = tmp_path / "run"
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    words = (*SWEEP, "--steps", 2_000, "--out", folder, "--coordinator", f"127.0.0.1:{port}", "--processes", 2)
+    both = [finish(each) for each in [spawn(*words, "--process-id", index, "--seed", index) for index in range(2)]]
+    assert all(code == 2 for _, code in both), both
+    assert "process 1 and process 0 were asked for different runs" in both[0][0]
+    assert "process 0 refuses: process 1 and process 0 were asked for different runs" in both[1][0]
+    assert not folder.exists()
+
+
+def test_no_process_touches_a_run_that_the_first_may_not(alone, tmp_path):
+    folder = tmp_path / "run"
+    alone(*SWEEP, "--steps", 2_000, "--out", folder)
+    files = {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+    both = [finish(each) for each in spawn_two(*SWEEP, "--steps", 4_000, "--out", folder)]
+    assert all(code == 2 for _, code in both), both
+    assert all("already holds a run" in said for said, _ in both)
+    assert {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()} == files
+
+
 def test_two_processes_are_the_same_run_as_one(alone, tmp_path):
     together = [finish(process) for process in spawn_two(*SWEEP, "--steps", 2_000, "--out", tmp_path / "two")]
     assert [code for _, code in together] == [0, 0], together

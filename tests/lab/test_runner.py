@@ -7,6 +7,7 @@ import json
 import math
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -413,6 +414,34 @@ def test_two_sweeps_into_one_folder(whole, tmp_path):
     with pytest.raises(FolderError, match="holds no run"):
         resume(tmp_path / "nowhere")
     assert not (tmp_path / "nowhere").exists()
+
+
+def test_a_run_does_not_begin_among_other_files(tmp_path):
+    (tmp_path / "checkpoint").mkdir()
+    (tmp_path / "checkpoint" / "model.pt").write_bytes(b"1")
+    with pytest.raises(FolderError, match=r"is no run folder and not empty \(checkpoint\)"):
+        run(LEARNING, tmp_path)
+    assert (tmp_path / "checkpoint" / "model.pt").read_bytes() == b"1"
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "lock").write_text("somebody's")
+    with pytest.raises(FolderError, match=r"not empty \(lock\)"):
+        run(LEARNING, tmp_path / "other")
+    assert (tmp_path / "other" / "lock").read_text() == "somebody's"
+
+
+def test_a_run_that_never_began_leaves_nothing(tmp_path):
+    with pytest.raises(ZeroDivisionError), folders.hold(tmp_path / "new", new=True):
+        raise ZeroDivisionError
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_checkpoint_of_another_seed_is_refused(interrupted, tmp_path):
+    folder = shutil.copytree(interrupted, tmp_path / "copy")
+    content = json.loads((folder / "config.json").read_text())
+    content["request"]["seed"] += 1
+    (folder / "config.json").write_text(json.dumps(content))
+    with pytest.raises(CheckpointError, match="is of another run"):
+        resume(folder)
 
 
 def test_new_folders_do_not_collide(tmp_path):
