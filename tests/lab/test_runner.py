@@ -444,6 +444,16 @@ def test_a_checkpoint_of_another_seed_is_refused(interrupted, tmp_path):
         resume(folder)
 
 
+def test_other_devices_are_told(interrupted, tmp_path):
+    folder = shutil.copytree(interrupted, tmp_path / "copy")
+    content = json.loads((folder / "config.json").read_text())
+    content["request"]["devices"] = 1
+    (folder / "config.json").write_text(json.dumps(content))
+    num_before = min(6, jax.local_device_count())
+    assert num_before > 1
+    assert f"devices: {num_before} before, 1 now" in resume(folder)[1]
+
+
 def test_new_folders_do_not_collide(tmp_path):
     made = [folders.default("a/b/c", tmp_path) for _ in range(3)]
     assert len(set(made)) == 3
