@@ -8,6 +8,8 @@ import dataclasses
 import math
 from typing import Any, NamedTuple
 
+import numpy as np
+
 
 class Interval(NamedTuple):
     """Numbers from `low` to `high`, ends included that are finite and not said to be open.
@@ -27,6 +29,10 @@ class Interval(NamedTuple):
     endless: bool = False
 
     def __contains__(self, value: Any) -> bool:
+        with np.errstate(over="ignore"):
+            value = float(
+                np.float32(value)
+            )  # as which it will be computed with: small ones are none, large ones endless
         if math.isinf(value):
             return self.endless and value > 0
         return self.low <= value <= self.high and value not in self.left_out

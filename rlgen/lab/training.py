@@ -171,8 +171,8 @@ def train(work: Work) -> None:
     before = {group.devices for _, group in saved if group is not None} - {lanes.mesh.size}
     if before:
         work.progress.say(
-            f"devices: {', '.join(map(str, sorted(before)))} before, {lanes.mesh.size} now: with another number of seeds"
-            " on each, results are as good but not the same to the last bit"
+            f"devices: {', '.join(map(str, sorted(before)))} before, {lanes.mesh.size} now: with another number of"
+            " seeds on each, results are as good but not the same to the last bit"
         )
     clocks = [group.seconds for _, group in saved if group is not None]
     work.run_seconds = sum(clock[RUN] for clock in clocks)
