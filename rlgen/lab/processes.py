@@ -18,7 +18,6 @@ from rlgen.lab.errors import UsageError
 DETECT = "auto"  # as a coordinator: what SLURM, MPI or a cloud says of the job
 HEARTBEAT_SECONDS = 30  # without a sign of life, after which a process counts as lost
 _PATIENCE_MS = 2_000_000_000  # 23 days; a lost process is noticed by its heartbeat
-_LEAVING = {"shutdown_timeout_seconds": _PATIENCE_MS // 1_000}  # the first process scores when others are done
 _GO = "go"
 
 
@@ -141,7 +140,10 @@ def join(coordinator: str | None, count: int | None, index: int | None) -> Proce
         settings = {"coordinator_address": coordinator, "num_processes": count, "process_id": index}
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"  # at 3 JAX would not say why it ends when a process is lost
     try:
-        jax.distributed.initialize(**settings, heartbeat_timeout_seconds=HEARTBEAT_SECONDS, **_LEAVING)
+        # The others wait while the first one scores and writes.
+        jax.distributed.initialize(
+            **settings, heartbeat_timeout_seconds=HEARTBEAT_SECONDS, shutdown_timeout_seconds=_PATIENCE_MS // 1_000
+        )
     except (RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise UsageError(f"the processes of --coordinator {coordinator} did not find each other: {reason}") from error
