@@ -94,6 +94,7 @@ def best(iqms: ArrayLike, *, higher_is_better: bool = True) -> list[int]:
 def is_logarithmic(values: ArrayLike) -> bool:
     """Tells whether the values of an axis lie more evenly by ratio than by difference, and far enough apart."""
     ordered = np.unique(np.asarray(values, np.float64))
+    ordered = ordered[np.isfinite(ordered)]  # what is unlimited lies nowhere on an axis
     if len(ordered) < 2 or ordered[0] <= 0 or ordered[-1] < LOGARITHMIC_FROM * ordered[0]:
         return False
     gaps = np.diff(np.log(ordered)), np.diff(ordered)

@@ -6,6 +6,7 @@ Values are typed by the field that they set, and refused here, by name, before a
 
 import dataclasses
 import difflib
+import math
 import types
 import typing
 from collections.abc import Sequence
@@ -133,12 +134,14 @@ def _convert(name: str, text: str, kind: Any) -> Any:
 
 
 def _number(name: str, text: str, kind: type) -> int | float:
-    """Reads a number; a real one must survive as float32."""
+    """Reads a number; a real one must survive as float32, and be infinite only where that means unlimited."""
     try:
         value = kind(text)
     except ValueError as error:
         needed = "a whole number" if kind is int else "a number"
         raise UsageError(f"{name}={text} is impossible: {needed} is needed") from error
+    if value == math.inf and value in bounds.HYPERS.get(name.removeprefix(HYPERS), bounds.REAL):
+        return value
     with np.errstate(over="ignore"):
         if kind is float and not np.isfinite(np.float32(value)):
             raise UsageError(f"{name}={text} is impossible: a finite number (float32) is needed")

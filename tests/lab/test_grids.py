@@ -1,5 +1,7 @@
 """How a grid is laid out in pictures: axis, lines, best points, scale and edge."""
 
+import math
+
 import numpy as np
 import pytest
 
@@ -70,6 +72,8 @@ def test_the_best_points_come_first_and_the_undefined_ones_last():
         ([0.0, 1e-3, 1e-2, 1e-1], False),
         ([-1.0, 1.0, 100.0], False),
         ([0.5], False),
+        ([0.2, math.inf], False),  # no ratio of two
+        ([1e-4, 1e-3, 1e-2, math.inf], True),
     ],
 )
 def test_which_axes_are_logarithmic(values, logarithmic):

@@ -1,6 +1,7 @@
 """Settings and grids: what they come to, and what is refused by name before anything is compiled."""
 
 import dataclasses
+import math
 import re
 from typing import Literal
 
@@ -21,6 +22,11 @@ def test_settings_are_typed_by_their_field():
     assert changed.hypers == PPO.hypers._replace(learning_rate=1e-3)
     assert axes == {}
     assert dataclasses.replace(changed, config=PPO.config, hypers=PPO.hypers) == PPO
+
+
+def test_what_can_be_unlimited_may_be_infinite():
+    changed, axes = overrides.apply(PPO, ["hypers.max_grad_norm=inf"], ["hypers.clip=0.2,inf"])
+    assert (changed.hypers.max_grad_norm, axes) == (math.inf, {"clip": [0.2, math.inf]})
 
 
 def test_one_value_makes_a_tuple():
@@ -81,6 +87,10 @@ def test_the_grid_of_every_row_is_possible(row):
         (["hypers.discount=much"], [], "a number is needed"),
         (["hypers.discount=1.5"], [], "hypers.discount=1.5 is impossible: it must lie in [0, 1]"),
         (["hypers.learning_rate=nan"], [], "a finite number (float32) is needed"),
+        (["hypers.learning_rate=inf"], [], "a finite number (float32) is needed"),
+        (["hypers.clip=-inf"], [], "a finite number (float32) is needed"),
+        (["hypers.clip=1e39"], [], "a finite number (float32) is needed"),
+        ([], ["hypers.clip=inf,inf"], "holds a value twice"),
         (["hypers.learning_rate=1e39"], [], "a finite number (float32) is needed"),
         ([], ["config.num_envs=4,8"], "config.num_envs is static: it shapes the program"),
         ([], ["hypers.discount=0.9,1.5"], "hypers.discount=1.5 is impossible"),
