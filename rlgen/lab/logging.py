@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from rlgen.lab.errors import UsageError
-from rlgen.lab.request import Plan
+from rlgen.lab.request import Plan, Request
+
+TENSORBOARD, WANDB = ("tensorboardX", "tensorboard"), ("wandb", "wandb")  # modules, and the extras that bring them
 
 
 class Log(Protocol):
@@ -17,6 +19,20 @@ class Log(Protocol):
     def write(self, env_steps: int, values: Mapping[str, float]) -> None:
         """Writes scalars by name at a number of environment steps (or examples) of one seed."""
         ...
+
+
+def check(request: Request) -> None:
+    """Checks that what a request logs to is installed, before anything is compiled or written.
+
+    Args:
+        request: what is asked for.
+
+    Raises:
+        UsageError: if a library is not installed.
+    """
+    for asked, library in ((request.tensorboard, TENSORBOARD), (request.wandb, WANDB)):
+        if asked:
+            _library(*library)
 
 
 def start(made: Plan, folder: Path, done: int | None, stack: contextlib.ExitStack) -> list[Log]:
@@ -48,7 +64,7 @@ class TensorBoard:
 
     def __init__(self, folder: Path, done: int | None, stack: contextlib.ExitStack):
         """Opens the writer; the stack closes it."""
-        module = _library("tensorboardX", "tensorboard")
+        module = _library(*TENSORBOARD)
         writer = module.SummaryWriter(str(folder / "tensorboard"), purge_step=done)
         self._writer = stack.enter_context(writer)
 
@@ -63,7 +79,7 @@ class WeightsAndBiases:
 
     def __init__(self, folder: Path, made: Plan, stack: contextlib.ExitStack):
         """Opens the run; the stack closes it."""
-        module = _library("wandb", "wandb")
+        module = _library(*WANDB)
         name = f"{made.experiment.name}/{folder.resolve().name}".replace("/", "_")
         config = dataclasses.asdict(made.request) | {"config": dataclasses.asdict(made.experiment.config)}
         run = module.init(project="rlgen", id=name, name=name, dir=str(folder), config=config, resume="allow")
@@ -85,4 +101,4 @@ def _library(module: str, extra: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise UsageError(f"{module} is not installed: pip install 'rlgen[{extra}]'") from error
+        raise UsageError(f"{module} is not installed: .venv/bin/pip install -e '.[{extra}]'") from error

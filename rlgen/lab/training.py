@@ -164,6 +164,7 @@ def train(work: Work) -> None:
         CheckpointError: if a checkpoint is damaged or cannot be written.
         Interrupted: if that was asked for, once everything is saved.
         StalledDevice: if a device stops.
+        UsageError: if what is logged to is not installed.
     """
     lanes, last = work.lanes, work.lanes.plan.bound.num_updates
     share = work.processes.share(len(lanes.groups))
@@ -180,6 +181,7 @@ def train(work: Work) -> None:
     work.updates = sum(step for step, _ in saved)
     if all(step == last for step, _ in saved):
         return
+    logging.check(lanes.plan.request)
     work.progress.phase("compiling", work.updates)
     programs = devices.Call(compile_training, lanes).result()
     work.compile_seconds += programs.seconds
