@@ -15,6 +15,7 @@ from rlgen.experiments.tasks import Task
 
 # The key that scores a run is folded with a number that no update reaches.
 _SCORE = 2**31 - 1
+MOST_UPDATES = _SCORE - 1  # that int32 counts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,7 +97,7 @@ def bind(experiment: Experiment) -> Bound:
 
     Raises:
         ValueError: if a value is impossible, the algorithm does not fit the task, or the budget is smaller than one
-            update.
+            update or larger than can be counted.
     """
     algorithm, task, config, hypers = experiment.algorithm, experiment.task, experiment.config, experiment.hypers
     bounds.check_config(config)
@@ -104,6 +105,9 @@ def bind(experiment: Experiment) -> Bound:
     num_updates = experiment.steps // steps_per_update
     if num_updates < 1:
         raise ValueError(f"{experiment.steps} steps are fewer than one update's {steps_per_update}")
+    if num_updates > MOST_UPDATES:
+        most = MOST_UPDATES * steps_per_update
+        raise ValueError(f"{experiment.steps:.4g} steps are more than the {most:,} of {MOST_UPDATES:,} updates")
     if math.isinf(getattr(hypers, "horizon", 0.0)):
         hypers = hypers._replace(horizon=float(num_updates))
     bounds.check_hypers(hypers)

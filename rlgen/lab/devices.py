@@ -22,6 +22,7 @@ from rlgen import sweep
 from rlgen.lab.errors import UsageError
 
 Devices = int | Literal["auto"]
+MOST = 4096  # devices of a host: each has threads of its own
 UNSET = -1  # what `jax_num_cpu_devices` is until somebody sets it
 
 
@@ -40,7 +41,12 @@ def configure(devices: Devices) -> None:
 
     Args:
         devices: how many are asked for, or `"auto"`.
+
+    Raises:
+        UsageError: if they are too many for any machine.
     """
+    if devices != "auto" and devices > MOST:
+        raise UsageError(f"{devices:,} devices asked for: {MOST:,} are the most")
     if jax.config.values["jax_compilation_cache_dir"] is None:
         jax.config.update("jax_compilation_cache_dir", str(cache_folder()))
     if jax.config.values["jax_num_cpu_devices"] != UNSET:
@@ -76,10 +82,12 @@ def choose(devices: Devices, num_lanes: int) -> Mesh:
         The mesh.
 
     Raises:
-        UsageError: if there are fewer than asked for.
+        UsageError: if there are fewer than asked for, or more than lanes to train on them.
     """
     if devices == "auto":
         return sweep.mesh(min(jax.local_device_count(), num_lanes))
+    if devices > num_lanes:  # the others would train copies, which a host pays for
+        raise UsageError(f"{devices} devices asked for, which is more than the {num_lanes} lanes at a time: use auto")
     try:
         return sweep.mesh(devices)
     except ValueError as error:

@@ -7,8 +7,11 @@ point), the versions of the libraries, and the revision of the project where it 
 import dataclasses
 import functools
 import importlib.metadata
+import math
 import platform
 import subprocess
+import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +26,7 @@ from rlgen.lab.folders import FolderError
 FORMAT = 1  # of `config.json`
 LIBRARIES = ("rlgen", "jax", "jaxlib", "flax", "optax", "gymnax", "distrax", "orbax-checkpoint", "numpy")
 MAX_SEED = 2**32 - 1
+MOST_LANES = 2**24  # whose keys and hyperparameters, which all groups share, fit into a host's memory
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,12 +73,14 @@ class Request:
                 continue
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise UsageError(f"{name}={value} is impossible: a whole number of at least 1 is needed")
+        if self.seeds > MOST_LANES:
+            raise UsageError(f"seeds={self.seeds:.4g} is impossible: {MOST_LANES:,} are the most")
         if not isinstance(self.seed, int) or not 0 <= self.seed <= MAX_SEED:
             raise UsageError(f"seed={self.seed} is impossible: it must lie in [0, {MAX_SEED}]")
         for name, smallest in (("checkpoint_seconds", 0.0), ("stall_seconds", 1e-3)):
-            value = getattr(self, name)
-            if not isinstance(value, int | float) or not value >= smallest:
-                raise UsageError(f"{name}={value} is impossible: at least {smallest:g} is needed")
+            value, largest = getattr(self, name), threading.TIMEOUT_MAX
+            if not isinstance(value, int | float) or not smallest <= value <= largest:
+                raise UsageError(f"{name}={value} is impossible: it must lie in [{smallest:g}, {largest:g}]")
 
 
 class Plan(NamedTuple):
@@ -90,6 +96,11 @@ class Plan(NamedTuple):
     def num_lanes(self) -> int:
         """`G * S`."""
         return len(self.points) * self.request.seeds
+
+    @property
+    def at_a_time(self) -> int:
+        """Lanes that are trained at a time."""
+        return min(self.request.chunk or self.num_lanes, self.num_lanes)
 
     @property
     def bounds(self) -> list[int]:
@@ -121,12 +132,17 @@ def plan(request: Request) -> Plan:
     except LookupError as error:
         raise UsageError(str(error)) from error
     experiment, axes = overrides.apply(row, request.settings, request.grid)
+    num_lanes = request.seeds * math.prod(map(len, axes.values()))
+    if num_lanes > MOST_LANES:  # before anything is made for each
+        raise UsageError(f"{num_lanes:,} seeds × grid points are impossible: {MOST_LANES:,} are the most")
     if request.steps is not None:
         experiment = dataclasses.replace(experiment, steps=request.steps)
     try:
         bound = bind(experiment)
     except (ValueError, ModuleNotFoundError) as error:  # the latter names the extra that an environment needs
         raise UsageError(str(error)) from error
+    if "horizon" in axes:  # infinity stands for the whole run
+        axes["horizon"] = [value if math.isfinite(value) else float(bound.num_updates) for value in axes["horizon"]]
     return Plan(request, experiment, bound, axes, sweep.points(bound.hypers, axes))
 
 
@@ -181,6 +197,24 @@ def read(folder: Path) -> Plan:
             f"{path} is damaged, or the catalogue has changed since: {', '.join(changed)} would not be the same"
         )
     return made
+
+
+def change(folder: Path, changes: Mapping[str, Any]) -> None:
+    """Changes how a run goes on, in its `config.json`: what it comes to and what it began with stay.
+
+    Args:
+        folder: the run folder, held.
+        changes: values by name of a field of `Request`, none of which is part of what the run comes to.
+
+    Raises:
+        FolderError: if `config.json` cannot be read or written.
+        UsageError: if a value is impossible.
+    """
+    made = read(folder)
+    asked = dataclasses.replace(made.request, **changes)
+    devices.choose(asked.devices, made.at_a_time)
+    content = folders.read_json(folder / folders.CONFIG)
+    folders.write_json(folder / folders.CONFIG, content | {"request": dataclasses.asdict(asked)})
 
 
 def _texts(value: Any) -> tuple[str, ...]:

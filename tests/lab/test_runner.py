@@ -386,7 +386,14 @@ def test_a_request_survives_its_file(tmp_path):
         ({"experiment": "ppo/CatPole"}, "did you mean policy/ppo/CartPole-v1"),
         ({"seeds": 0}, "seeds=0 is impossible"),
         ({"steps": 3}, "3 steps are fewer than one update's"),
-        ({"devices": 99}, "99 devices asked for"),
+        ({"devices": 99}, "99 devices asked for, which is more than the 3 lanes at a time"),
+        ({"devices": 3}, "3 devices asked for, 2 found"),
+        ({"devices": 5000}, "5,000 devices asked for: 4,096 are the most"),
+        ({"seeds": 2**24 + 1}, "are the most"),
+        ({"steps": 10**18}, "steps are more than"),
+        ({"stall_seconds": math.inf}, "stall_seconds=inf is impossible"),
+        ({"stall_seconds": 1e300}, r"stall_seconds=1e\+300 is impossible"),
+        ({"checkpoint_seconds": math.inf}, "checkpoint_seconds=inf is impossible"),
         ({"seed": -1}, "seed=-1 is impossible"),
         ({"stall_seconds": math.nan}, "stall_seconds=nan is impossible"),
         ({"windows": 2.5}, "windows=2.5 is impossible"),
@@ -540,8 +547,15 @@ def test_a_missing_logger_names_its_extra(tmp_path, monkeypatch, flag, library):
     made = request.plan(dataclasses.replace(LEARNING, **{flag: True}))
     from rlgen.lab import logging
 
-    with contextlib.ExitStack() as stack, pytest.raises(UsageError, match=rf"pip install 'rlgen\[{flag}\]'"):
+    with contextlib.ExitStack() as stack, pytest.raises(UsageError, match=rf"pip install -e '\.\[{flag}\]'"):
         logging.start(made, tmp_path, None, stack)
+
+
+def test_a_missing_logger_is_told_before_compiling(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    monkeypatch.setattr(training, "compile_training", pytest.fail)
+    with pytest.raises(UsageError, match="wandb is not installed"):
+        run(dataclasses.replace(LEARNING, wandb=True), tmp_path)
 
 
 def test_a_terminal_gets_one_live_line():
