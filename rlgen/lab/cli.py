@@ -8,19 +8,27 @@ Exit codes: 0 done, 1 failed, 2 asked for something impossible, 130 interrupted.
 
 import contextlib
 import dataclasses
+import difflib
+import importlib
 import io
 import os
 import re
+import signal
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
-
-import tyro
-from tyro.conf import Positional, UseAppendAction, arg, subcommand
-from tyro.constructors import PrimitiveConstructorSpec
+from typing import Annotated, Any, Literal, get_args
 
 FAILED, WRONG, INTERRUPTED = 1, 2, 130
+
+try:
+    import tyro
+    from tyro.conf import Positional, UseAppendAction, arg, subcommand
+    from tyro.constructors import PrimitiveConstructorSpec
+except KeyboardInterrupt:
+    sys.stderr.write("rlgen: interrupted\n")
+    sys.exit(INTERRUPTED)
 
 
 def _read_whole(text: str) -> int:
@@ -33,27 +41,37 @@ def _read_whole(text: str) -> int:
     return int(value)
 
 
+def _read_count(text: str) -> int:
+    with contextlib.suppress(ValueError):
+        if (count := _read_whole(text)) > 0:
+            return count
+    raise ValueError(f"{text!r} is no whole number from 1 on")
+
+
 def _read_positive(text: str) -> float:
     try:
         value = float(text)
     except ValueError:
         value = 0.0
-    if not value > 0:
-        raise ValueError(f"{text!r} is no number above 0")
+    # JSON, in which a run is written down, knows no infinity, and no thread waits for longer.
+    if not 0 < value <= threading.TIMEOUT_MAX:
+        raise ValueError(f"{text!r} is no number above 0 and up to {threading.TIMEOUT_MAX:.2g}")
     return value
 
 
-def _read_devices(text: str) -> int | Literal["auto"]:
+def _read_auto_or_count(text: str) -> int | Literal["auto"]:
     if text == "auto":
         return "auto"
     with contextlib.suppress(ValueError):
-        if (count := _read_whole(text)) > 0:
-            return count
+        return _read_count(text)
     raise ValueError(f"{text!r} is neither 'auto' nor a whole number from 1 on")
 
 
-def _read_chunk(text: str) -> int | Literal["auto"]:
-    return "auto" if text == "auto" else _read_whole(text)
+def _read_coordinator(text: str) -> str:
+    host, _, port = text.rpartition(":")
+    if text != "auto" and not (host and port.isascii() and port.isdigit() and 0 < int(port) < 2**16):
+        raise ValueError(f"{text!r} is neither 'auto' nor an address and a port such as first-host:7531")
+    return text
 
 
 def _said(read: Callable[[str], Any], metavar: str) -> tuple[Any, Any]:
@@ -69,8 +87,10 @@ def _said(read: Callable[[str], Any], metavar: str) -> tuple[Any, Any]:
 
 
 Whole = Annotated[int | None, *_said(_read_whole, "N")]
+Count = Annotated[int | None, *_said(_read_count, "N")]
 Seconds = Annotated[float | None, *_said(_read_positive, "SECONDS")]
-Devices = Annotated[int | Literal["auto"], *_said(_read_devices, "auto|N")]
+AutoOrCount = Annotated[int | Literal["auto"] | None, *_said(_read_auto_or_count, "auto|N")]
+Coordinator = Annotated[str | None, *_said(_read_coordinator, "auto|HOST:PORT")]
 Name = Positional[Annotated[str, arg(metavar="NAME")]]
 Folder = Positional[Annotated[Path, arg(metavar="DIR")]]
 
@@ -126,19 +146,19 @@ class Sweep:
     """
 
     name: Name
-    seeds: Whole = None
-    steps: Whole = None
+    seeds: Count = None
+    steps: Count = None
     seed: Whole = 0
     set: UseAppendAction[Annotated[tuple[str, ...], arg(metavar="NAME=VALUE")]] = ()
     grid: UseAppendAction[Annotated[tuple[str, ...], arg(metavar="NAME=VALUE,VALUE")]] = ()
     out: Annotated[Path | None, *_said(Path, "DIR")] = None
-    devices: Devices = "auto"
-    chunk: Annotated[int | Literal["auto"] | None, *_said(_read_chunk, "auto|N")] = None
+    devices: Annotated[int | Literal["auto"], *_said(_read_auto_or_count, "auto|N")] = "auto"
+    chunk: AutoOrCount = None
     checkpoint_seconds: Seconds = None
     stall_seconds: Seconds = None
-    windows: Whole = None
-    coordinator: Annotated[str | None, *_said(str, "HOST:PORT")] = None
-    processes: Whole = None
+    windows: Count = None
+    coordinator: Coordinator = None
+    processes: Count = None
     process_id: Whole = None
     tensorboard: bool = False
     wandb: bool = False
@@ -151,14 +171,20 @@ class Resume:
 
     Attributes:
         folder: of the run
+        devices: from now on; by default as before
+        checkpoint_seconds: between two checkpoints from now on; by default as before
+        stall_seconds: without an answer, after which a device counts as stalled from now on; by default as before
         coordinator: as for a sweep
         processes: how many share what is left, no matter how many there were
         process_id: number of this one, from 0
     """
 
     folder: Folder
-    coordinator: Annotated[str | None, *_said(str, "HOST:PORT")] = None
-    processes: Whole = None
+    devices: AutoOrCount = None
+    checkpoint_seconds: Seconds = None
+    stall_seconds: Seconds = None
+    coordinator: Coordinator = None
+    processes: Count = None
     process_id: Whole = None
 
 
@@ -227,6 +253,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal may know no ≥
+    try:
+        return _main(sys.argv[1:] if arguments is None else arguments)
+    except KeyboardInterrupt:
+        _complain("interrupted")
+        return INTERRUPTED
+
+
+def _main(arguments: Sequence[str]) -> int:
+    """Reads a command line and does what it says."""
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
@@ -239,16 +276,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
             )
     except SystemExit as stop:
         if stop.code:
-            _complain(summary_of(complaint.getvalue()))
+            summary = summary_of(complaint.getvalue())
+            # A word that is missing was taken for an option, though the option is perhaps only misspelt.
+            missing = summary.startswith("Missing value for argument '") and "'-" not in summary
+            _complain((missing and _misspelt(arguments)) or summary)
         return WRONG if stop.code else 0
     return _run(command)
+
+
+def _misspelt(arguments: Sequence[str]) -> str:
+    """Says which option of a command line its command does not have, and what was perhaps meant; nothing if none."""
+    kinds = {kind.__origin__.__name__.lower(): kind.__origin__ for kind in get_args(Command)}
+    known = [field.name.replace("_", "-") for field in dataclasses.fields(kinds[arguments[0]])]
+    options = [word[2:].partition("=")[0].replace("_", "-") for word in arguments[1:] if word.startswith("--")]
+    unknown = [option for option in options if option not in known]
+    if not unknown:
+        return ""
+    near = difflib.get_close_matches(unknown[0], known, n=1)
+    return f"Unrecognized options: --{unknown[0]}{f'. Perhaps you meant --{near[0]}' if near else ''}"
 
 
 def summary_of(box: str) -> str:
     """Brings the box in which tyro says what is wrong with a command line to one line.
 
     Args:
-        box: as printed, with or without colours.
+        box: as printed, with or without colours; drawn with lines, or with spaces and hyphens for what is not UTF-8.
 
     Returns:
         What is wrong, and what was perhaps meant.
@@ -258,13 +310,19 @@ def summary_of(box: str) -> str:
     parts: list[list[str]] = [[]]
     for line in Text.from_ansi(box).plain.splitlines():
         content = line.strip("│╭╮╰╯ ")
-        if content and not content.strip("─"):
+        if content and not content.strip("─-"):
             parts.append([])
         elif content and not line.startswith(("╭", "╰")):
             parts[-1].append(content)
+    if "╭" not in box:
+        del parts[0]  # the title, which is else in the frame
     first, *others = (" ".join(part) for part in parts)
-    hints = [part for part in others if part.startswith("Available subcommands")]
+    hints = []
     for part in others:
+        if part.startswith("Available subcommands: "):
+            typed = first.partition(": ")[2].split(", ")[0]
+            near = difflib.get_close_matches(typed, part.partition(": ")[2].split(", "), n=1)
+            hints.append(f"Perhaps you meant {near[0]}" if near else part)
         if part.startswith("Perhaps you meant"):
             options = dict.fromkeys(re.findall(r"(?<= )--(?!help)[a-z-]+", part))
             hints.append(f"Perhaps you meant {' or '.join(options)}")
@@ -275,26 +333,42 @@ def _run(command: Any) -> int:
     """Does what a command says; what it does not expect keeps its traceback."""
     # XLA calls it an error that programs of its own cache carry two tuning flags that are no features of a processor.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with _leaving_at_once():
+        importlib.import_module("numpy" if isinstance(command, Report) else "jax")  # which a report has no use for
+        from rlgen.lab import commands
     try:
-        from rlgen.lab import commands
-
         commands.run(command)
-    except KeyboardInterrupt:
-        _complain("interrupted")
-        return INTERRUPTED
     except Exception as error:
-        from rlgen.lab import commands
-
         code = commands.exit_code(error)
         if code is None:
             raise
-        _complain(str(error))
+        _complain(commands.said(error))
         if commands.is_stuck(error):
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(code)  # an ordinary end would wait for the device
         return code
     return 0
+
+
+@contextlib.contextmanager
+def _leaving_at_once() -> Iterator[None]:
+    """A context in which Ctrl-C ends the process: raised within an import of compiled code it would be a crash."""
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.default_int_handler or threading.current_thread() is not threading.main_thread():
+        yield  # where it is ignored, as in the background, or is somebody else's
+        return
+
+    def leave(*_: object) -> None:
+        _complain("interrupted")
+        sys.stderr.flush()
+        os._exit(INTERRUPTED)
+
+    signal.signal(signal.SIGINT, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _complain(message: str) -> None:

@@ -7,7 +7,7 @@ import math
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console
 from rich.measure import Measurement
@@ -108,7 +108,7 @@ def sweep(command: cli.Sweep) -> None:
 
     devices.configure(command.devices)
     together = processes.join(command.coordinator, command.processes, command.process_id)
-    from rlgen.lab import folders, lanes, memory, overrides, request, runner
+    from rlgen.lab import folders, lanes, logging, memory, overrides, request, runner
 
     experiment = _find(command.name)
     asked = dataclasses.asdict(command)
@@ -130,17 +130,25 @@ def sweep(command: cli.Sweep) -> None:
     wanted = request.Request(**given)
     made = request.plan(wanted)  # what is impossible is refused before a folder is made
     wanted = dataclasses.replace(wanted, chunk=together.chunk(made.num_lanes, wanted.chunk))
+    devices.choose(wanted.devices, made._replace(request=wanted).at_a_time)
+    logging.check(wanted)
     runner.run(wanted, out or folders.default(experiment.name), _console(), together)
 
 
 def resume(command: cli.Resume) -> None:
     """Goes on with a run."""
-    _configure(command.folder)
-    from rlgen.lab import processes
+    _configure(command.folder, command.devices)
+    from rlgen.lab import folders, processes
 
     together = processes.join(command.coordinator, command.processes, command.process_id)
-    from rlgen.lab import runner
+    from rlgen.lab import request, runner
 
+    names = ("devices", "checkpoint_seconds", "stall_seconds")
+    changes = {name: value for name in names if (value := getattr(command, name)) is not None}
+    if changes and together.index == 0 and not (command.folder / folders.SUMMARY).exists():
+        with folders.hold(command.folder, new=False):
+            request.change(command.folder, changes)
+    together.meet("changed")  # the others read what the first process wrote
     runner.resume(command.folder, _console(), together)
 
 
@@ -205,6 +213,14 @@ def play(command: cli.Play) -> None:
         _console().print(f"{label}: {path}", soft_wrap=True)
 
 
+def said(error: Exception) -> str:
+    """Says what went wrong, for an error that has an exit code."""
+    if not _is_memory(error):
+        return str(error)
+    reason = (str(error) or "memory").splitlines()[0]
+    return f"out of memory ({reason}): a sweep needs less of it with --chunk N, which trains N lanes at a time, or auto"
+
+
 def exit_code(error: Exception) -> int | None:
     """Tells which exit code an error ends the program with.
 
@@ -225,7 +241,7 @@ def exit_code(error: Exception) -> int | None:
     if isinstance(error, UsageError | RunError):
         return cli.WRONG
     failures = (CheckpointError, DataError, OSError)
-    return cli.FAILED if isinstance(error, failures) or is_stuck(error) else None
+    return cli.FAILED if isinstance(error, failures) or is_stuck(error) or _is_memory(error) else None
 
 
 def is_stuck(error: Exception) -> bool:
@@ -233,6 +249,14 @@ def is_stuck(error: Exception) -> bool:
     from rlgen.lab.devices import StalledDevice
 
     return isinstance(error, StalledDevice)
+
+
+def _is_memory(error: Exception) -> bool:
+    """Tells whether the memory of a device or of the host was too small."""
+    from jax.errors import JaxRuntimeError
+
+    exhausted = isinstance(error, JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(error)
+    return exhausted or isinstance(error, MemoryError)
 
 
 def _axis(values: Sequence[float]) -> str:
@@ -254,15 +278,15 @@ def _find(name: str) -> Any:
         raise UsageError(str(error)) from error
 
 
-def _configure(folder: Path) -> None:
-    """Sets up as many devices as a run was started with, before anything else makes JAX count them."""
+def _configure(folder: Path, wanted: int | Literal["auto"] | None = None) -> None:
+    """Sets up as many devices as wanted, or as a run was started with, before anything else makes JAX count them."""
     from rlgen.lab import devices, folders
 
     path = folder / folders.CONFIG
     if not path.is_file():
         raise folders.FolderError(f"{folder} holds no run: it has no {folders.CONFIG}")
     asked = folders.read_json(path).get("request")
-    count = asked.get("devices") if isinstance(asked, dict) else None
+    count = wanted or (asked.get("devices") if isinstance(asked, dict) else None)
     devices.configure(count if isinstance(count, int) and count > 0 else "auto")
 
 

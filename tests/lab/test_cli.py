@@ -3,11 +3,14 @@
 import dataclasses
 import json
 import math
+import os
+import shutil
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+from jax.errors import JaxRuntimeError
 from PIL import Image
 
 from rlgen.experiments import catalogue
@@ -98,19 +101,41 @@ def test_show_takes_a_short_name_and_keeps_brackets(capsys, monkeypatch):
     ("words", "said"),
     [
         ((), "Expected one of {list, show, sweep, resume, evaluate, report, play}"),
-        (("swep", "ppo"), "swep"),
+        (("swep", "ppo"), "Unrecognized options: swep, ppo. Perhaps you meant sweep\n"),
         (("sweep",), "NAME"),
+        (("sweep", "--bogus"), "Unrecognized options: --bogus\n"),
+        (("sweep", "--sede", "3", "ppo"), "Unrecognized options: --sede. Perhaps you meant --seed\n"),
+        (("sweep", "--seed"), "Missing value for argument '--seed'"),
         (("sweep", "ppo/CartPole", "--sede", "3"), "--seed"),
         (("sweep", "ppo/CartPole", "--seeds", "x"), "--seeds: 'x' is no whole number"),
         (("sweep", "ppo/CartPole", "--seeds", "1.5"), "'1.5' is no whole number"),
         (("sweep", "ppo/CartPole", "--seeds", "inf"), "'inf' is no whole number"),
-        (("sweep", "ppo/CartPole", "--seeds", "0"), "seeds=0 is impossible"),
+        (("sweep", "ppo/CartPole", "--seeds", "0"), "--seeds: '0' is no whole number from 1 on"),
+        (("sweep", "ppo/CartPole", "--seeds", "1e8"), "seeds=1e+08 is impossible: 16,777,216 are the most"),
+        (("sweep", "ppo/CartPole", "--seeds", "1e300"), "seeds=1e+300 is impossible"),
+        (("sweep", "ppo/CartPole", "--seeds", "1e7", "--grid", "hypers.clip=1,2"), "20,000,000 seeds × grid points"),
+        (("sweep", "ppo/CartPole", "--windows", "0"), "--windows: '0' is no whole number from 1 on"),
+        (("sweep", "ppo/CartPole", "--chunk", "0"), "--chunk: '0' is neither 'auto' nor a whole number from 1 on"),
+        (("sweep", "ppo/CartPole", "--processes", "0"), "--processes: '0' is no whole number from 1 on"),
+        (("sweep", "ppo/CartPole", "--coordinator", "foo"), "--coordinator: 'foo' is neither 'auto' nor an address"),
+        (("sweep", "ppo/CartPole", "--coordinator", "foo:"), "'foo:' is neither 'auto' nor an address and a port"),
+        (("sweep", "ppo/CartPole", "--coordinator", "foo:70000"), "'foo:70000' is neither 'auto' nor an address"),
+        (("sweep", "ppo/CartPole", "--devices", "3", "--seeds", "2"), "3 devices asked for, which is more than the 2"),
+        (
+            ("sweep", "ppo/CartPole", "--devices", "2", "--chunk", "1"),
+            "2 devices asked for, which is more than the 1 lanes",
+        ),
         (("sweep", "ppo/CartPole", "--devices", "some"), "--devices: 'some' is neither 'auto' nor a whole number"),
         (("sweep", "ppo/CartPole", "--stall-seconds", "-1"), "'-1' is no number above 0"),
+        (("sweep", "ppo/CartPole", "--stall-seconds", "inf"), "--stall-seconds: 'inf' is no number above 0 and up to"),
+        (("sweep", "ppo/CartPole", "--stall-seconds", "1e300"), "'1e300' is no number above 0 and up to 9"),
+        (("sweep", "ppo/CartPole", "--checkpoint-seconds", "inf"), "--checkpoint-seconds: 'inf' is no number above 0"),
+        (("sweep", "ppo/CartPole", "--set", "hypers.clip=-inf"), "hypers.clip=-inf is impossible"),
         (("sweep", "ppo/CartPole", "--set", "hypers.learning_rat=1"), "did you mean hypers.learning_rate"),
         (("sweep", "ppo/CartPole", "--set", "config.num_envs=no"), "config.num_envs=no is impossible"),
         (("sweep", "ppo/CartPole", "--grid", "hypers.discount=2"), "hypers.discount=2 is impossible"),
         (("sweep", "ppo/CartPole", "--steps", "1"), "1 steps are fewer than one update's 512"),
+        (("sweep", "ppo/CartPole", "--steps", "1e18"), "1e+18 steps are more than the 1,099,511,626,752 of"),
         (("sweep", "ppo/CartPole", "--set", "config.core=rnn"), "config.core='rnn' is not one of none, lstm, gru"),
         (("sweep", "ppo/CartPole", "--set", "config.activation=rlu"), "activation 'rlu' is not one of relu, tanh"),
         (
@@ -144,6 +169,16 @@ def test_a_wrong_name_is_not_answered_with_the_whole_catalogue(capsys, name):
     assert name in printed
     assert "`rlgen list` names all" in printed
     assert len(printed) < 300
+
+
+@pytest.mark.parametrize(("flag", "library"), [("tensorboard", "tensorboardX"), ("wandb", "wandb")])
+def test_a_missing_logger_is_refused_before_a_folder_is_made(monkeypatch, capsys, tmp_path, flag, library):
+    monkeypatch.setitem(sys.modules, library, None)
+    monkeypatch.chdir(tmp_path)
+    code, printed = errors_of(capsys, "sweep", "q_learning/Cliff", f"--{flag}")
+    assert code == 2
+    assert printed == f"rlgen: {library} is not installed: .venv/bin/pip install -e '.[{flag}]'\n"
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_sweep_asks_for_what_was_typed(monkeypatch, tmp_path):
@@ -258,6 +293,8 @@ def test_a_gridded_run_that_is_scored_while_it_learns(gridded, capsys, monkeypat
         (folders.FolderError("no run"), 2),
         (CheckpointError("damaged"), 1),
         (OSError(28, "No space left on device"), 1),
+        (JaxRuntimeError("RESOURCE_EXHAUSTED: 8 GiB are too many"), 1),
+        (MemoryError("Unable to allocate 8 GiB"), 1),
     ],
 )
 def test_exit_codes(monkeypatch, capsys, error, code):
@@ -266,6 +303,37 @@ def test_exit_codes(monkeypatch, capsys, error, code):
     assert found == code
     assert (str(error) or "interrupted") in printed
     assert printed.count("\n") == 1
+    assert ("--chunk N" in printed) == isinstance(error, JaxRuntimeError | MemoryError)
+
+
+def test_an_interrupt_while_the_program_starts_is_one_line():
+    # numpy and jax do not bear an interrupt while they are imported: they crash, or say something else.
+    check = """if True:
+        import os, signal, sys
+        from importlib import abc
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        class Interrupting(abc.MetaPathFinder):
+            def find_spec(self, name, path, target=None):
+                if name == sys.argv[1]:
+                    os.kill(os.getpid(), signal.SIGINT)
+        sys.meta_path.insert(0, Interrupting())
+        from rlgen.lab import cli
+        sys.exit(cli.main(["list"]))
+    """
+    for module in ("tyro", "numpy.exceptions", "jaxlib.cpu_feature_guard", "gymnax"):
+        done = subprocess.run([sys.executable, "-c", check, module], capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (130, "rlgen: interrupted\n"), module
+
+
+def test_a_terminal_that_knows_no_such_letter_gets_another():
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    done = [
+        subprocess.run([*PROGRAM, *words], env=environment, capture_output=True, text=True, check=False)
+        for words in (("show", "ppo/CartPole"), ("sweep", "ppo", "--sede", "3"))
+    ]
+    assert done[0].returncode == 0, done[0].stderr
+    assert "? 490" in done[0].stdout
+    assert done[1].stderr == "rlgen: Unrecognized options: --sede, 3. Perhaps you meant --seed\n"
 
 
 def test_a_stalled_device_does_not_keep_the_process(monkeypatch, capsys):
@@ -333,6 +401,39 @@ def test_resuming_a_finished_run_changes_nothing(finished, capsys):
     assert cli.main(["resume", str(finished)]) == 0
     assert "finished" in capsys.readouterr().out
     assert (finished / folders.SUMMARY).read_bytes() == before
+
+
+def test_resuming_may_change_how_but_not_what(finished, capsys, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder)
+    before = json.loads((folder / folders.CONFIG).read_text())
+    words = ["--stall-seconds", "900", "--checkpoint-seconds", "5", "--devices", "2"]
+    assert cli.main(["resume", str(folder), *words]) == 0  # finished: nothing to change
+    assert json.loads((folder / folders.CONFIG).read_text()) == before
+    (folder / folders.SUMMARY).unlink()
+    code, printed = errors_of(capsys, "resume", str(folder), "--devices", "7")
+    assert code == 2 and "7 devices asked for, which is more than the 6 lanes" in printed
+    assert json.loads((folder / folders.CONFIG).read_text()) == before
+    assert cli.main(["resume", str(folder), *words]) == 0
+    changes = {"stall_seconds": 900.0, "checkpoint_seconds": 5.0, "devices": 2}
+    assert json.loads((folder / folders.CONFIG).read_text()) == before | {"request": before["request"] | changes}
+    scores = [json.loads((run / folders.SUMMARY).read_text())["points"] for run in (finished, folder)]
+    assert scores[0] == scores[1]
+
+
+def test_a_run_without_limits_is_read_back(capsys, tmp_path):
+    folder = tmp_path / "run"
+    words = "sweep ppo/CartPole --seeds 1 --devices 1 --steps 64 --windows 1 --set config.num_envs=4"
+    words += " --set config.rollout_length=8 --set config.num_minibatches=1 --set config.hidden_sizes=4"
+    words += " --set hypers.max_grad_norm=inf --grid hypers.clip=0.2,inf --grid hypers.horizon=inf,9"
+    assert cli.main([*words.split(), "--out", str(folder)]) == 0
+    points = request.read(folder).points
+    assert [(point.clip, point.horizon) for point in points] == [(0.2, 2), (0.2, 9), (math.inf, 2), (math.inf, 9)]
+    assert all(point.max_grad_norm == math.inf for point in points)
+    assert cli.main(["evaluate", str(folder), "--episodes", "1"]) == 0
+    assert "clip=inf, horizon=2" in capsys.readouterr().out
+    (folder / folders.SUMMARY).unlink()
+    assert cli.main(["resume", str(folder)]) == 0
 
 
 def test_the_best_lane(finished, monkeypatch):
