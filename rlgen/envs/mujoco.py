@@ -32,7 +32,7 @@ from rlgen.envs.robots import ROBOTS, RobotState
 
 ITERATIONS, LINE_ITERATIONS = 20, 10
 BROKEN = 1e10  # size of a position or velocity beyond which MuJoCo itself gives a simulation up
-MISSING = "robots need MuJoCo, which is not installed: pip install 'rlgen[mjx]'"
+MISSING = "robots need MuJoCo, which is not installed: .venv/bin/pip install -e '.[mjx]'"
 STAGES = ((0.5, 1 / 6), (0.5, 1 / 3), (1.0, 1 / 3), (0.0, 1 / 6))  # Runge-Kutta: share of a step to go on, and weight
 
 
