@@ -194,7 +194,7 @@ def test_an_unknown_robot_is_refused():
 @pytest.mark.parametrize("library", ["mujoco", "gymnasium"])
 def test_a_missing_extra_is_named(monkeypatch, library):
     monkeypatch.setitem(sys.modules, library, None)
-    with pytest.raises(ModuleNotFoundError, match=r"pip install 'rlgen\[mjx\]'"):
+    with pytest.raises(ModuleNotFoundError, match=r"pip install -e '\.\[mjx\]'"):
         mujoco.Mujoco("Hopper")
 
 
@@ -202,7 +202,7 @@ def test_a_missing_extra_is_a_usage_error_of_the_command_line(monkeypatch):
     task = catalogue.EXPERIMENTS["actor_critic/sac/Hopper-mjx"].task
     monkeypatch.delitem(task.__dict__, "env", raising=False)
     monkeypatch.setitem(sys.modules, "mujoco", None)
-    with pytest.raises(UsageError, match=r"pip install 'rlgen\[mjx\]'"):
+    with pytest.raises(UsageError, match=r"pip install -e '\.\[mjx\]'"):
         request.plan(request.Request(experiment="actor_critic/sac/Hopper-mjx"))
 
 
