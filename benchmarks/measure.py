@@ -1,18 +1,21 @@
 """Runs timings in processes of their own, in turn, and keeps what they said."""
 
+import difflib
+import fnmatch
 import json
 import os
 import platform
 import statistics
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from rlgen.lab import grids
+from rlgen.lab.errors import UsageError
 from rlgen.lab.statistics import Estimate
 
 RESULTS = Path(__file__).parent / "results"
@@ -33,6 +36,38 @@ def machine() -> dict[str, Any]:
         "git": revision.stdout.strip() or None,
         "date": time.strftime("%Y-%m-%d"),
     }
+
+
+def chosen(only: str, names: Iterable[str]) -> list[str]:
+    """Chooses names by a pattern.
+
+    Args:
+        only: the pattern.
+        names: that there are.
+
+    Returns:
+        Those that match, in their order.
+
+    Raises:
+        UsageError: if none does.
+    """
+    names = list(dict.fromkeys(names))
+    matching = fnmatch.filter(names, only)
+    if not matching:
+        near = difflib.get_close_matches(only, names, n=3, cutoff=0.3) or names[:3]
+        raise UsageError(f"only={only} matches none of {len(names)} names, such as {', '.join(near)}")
+    return matching
+
+
+def check_counts(**counts: int | None) -> None:
+    """Refuses counts below 1; None stands for a default.
+
+    Raises:
+        UsageError: with the name of the first such count.
+    """
+    for name, count in counts.items():
+        if count is not None and count < 1:
+            raise UsageError(f"{name}={count} is impossible: at least 1 is needed")
 
 
 def call(command: Sequence[str], environment: Mapping[str, str]) -> dict[str, Any]:
@@ -99,7 +134,7 @@ def varied(summary: Mapping[str, Any]) -> list[str]:
 
 def label(summary: Mapping[str, Any], point: Mapping[str, Any]) -> str:
     """Names a grid point by what varies; empty without a grid."""
-    return ", ".join(f"{name}={point['hypers'][name]:g}" for name in varied(summary))
+    return grids.label({name: point["hypers"][name] for name in varied(summary)})
 
 
 def estimates(summary: Mapping[str, Any]) -> Estimate:

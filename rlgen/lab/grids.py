@@ -4,7 +4,7 @@ Shape legend: `G` grid points, `X` points of one line.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,6 +13,7 @@ MAX_LINES = 10  # of a picture of responses
 MAX_CURVES = 11  # grid points whose learning curves are all drawn
 NUM_BEST = 8  # of more points than that
 LOGARITHMIC_FROM = 20.0  # largest value of an axis over the smallest
+DIGITS = range(6, 10)  # of a number in a label: nine tell all float32 values apart
 SPARED = 4.0  # median distances from the best within which a score is surely drawn
 
 
@@ -70,12 +71,23 @@ def chart(points: Sequence[Mapping[str, float]], iqms: ArrayLike, *, higher_is_b
     rank = _rank(iqms, higher_is_better)
     kept = sorted(values, key=lambda value: -rank[groups[value]].max())[:MAX_LINES]
     lines = [
-        Line(", ".join(f"{name}={part:g}" for name, part in zip(others, value, strict=True)), np.array(groups[value]))
-        for value in values
-        if value in kept
+        Line(label(dict(zip(others, value, strict=True))), np.array(groups[value])) for value in values if value in kept
     ]
     x = np.array([point[axis] for point in points], np.float64)
     return Chart(axis, x, lines, len(groups), ordered=len(others) == 1)
+
+
+def label(values: Mapping[str, Any]) -> str:
+    """Names a grid point by values of its hyperparameters: points that differ as float32 have different names.
+
+    Args:
+        values: by name of those that vary.
+
+    Returns:
+        `name=value` of each, empty without any.
+    """
+    words = {name: _digits(value) if isinstance(value, float) else value for name, value in values.items()}
+    return ", ".join(f"{name}={word}" for name, word in words.items())
 
 
 def best(iqms: ArrayLike, *, higher_is_better: bool = True) -> list[int]:
@@ -122,6 +134,13 @@ def limit(iqms: ArrayLike, *, higher_is_better: bool = True) -> float | None:
     if not 0 < 2 * most < distance.max():
         return None
     return float(top - most if higher_is_better else top + most)
+
+
+def _digits(value: float) -> str:
+    """Writes a number in the fewest of `DIGITS` that give back the same float32, which a sweep computes with."""
+    words = [f"{value:.{digits}g}" for digits in DIGITS]
+    with np.errstate(over="ignore"):
+        return next((word for word in words if np.float32(word) == np.float32(value)), words[-1])
 
 
 def _rank(iqms: ArrayLike, higher_is_better: bool) -> NDArray[np.float64]:

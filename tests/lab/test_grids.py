@@ -88,3 +88,27 @@ def test_a_few_bad_points_are_cut_off():
     assert grids.limit(scores[:9], higher_is_better=False) is None  # nothing lies far out
     assert grids.limit([0.0] * 9 + [1e6], higher_is_better=False) is None  # no measure of what is far
     assert grids.limit([NAN]) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (1e-3, "0.001"),
+        (0.30000000000000004, "0.3"),
+        (1.0000002e-3, "0.0010000002"),
+        (1 / 3, "0.33333333"),
+        (1e6, "1e+06"),
+        (16777215.0, "16777215"),
+        (1e300, "1e+300"),
+    ],
+)
+def test_a_label_has_the_digits_that_tell_a_float32(value, words):
+    assert grids.label({"rate": value, "fixed": None, "count": 3}) == f"rate={words}, fixed=None, count=3"
+    assert grids.label({}) == ""
+
+
+def test_neighbours_have_labels_of_their_own():
+    values = np.float32(1e-3) + np.spacing(np.float32(1e-3)) * np.arange(100)
+    assert len({grids.label({"rate": float(value)}) for value in values}) == 100
+    chart = grids.chart(product(rate=[0.1, 0.2, 0.3], discount=[0.99, 0.9900001]), np.zeros(6))
+    assert chart is not None and [line.label for line in chart.lines] == ["discount=0.99", "discount=0.9900001"]

@@ -234,6 +234,19 @@ def test_of_many_points_the_best_curves_are_drawn(tmp_path, monkeypatch):
     assert drawn["title"].endswith(": the best 8 of 12 grid points")
 
 
+def test_the_curves_of_neighbours_are_both_drawn(tmp_path, monkeypatch):
+    drawn = {}
+    monkeypatch.setattr(plots, "learning_curves", lambda path, x, curves, **rest: (path.touch(), drawn.update(curves)))
+    made = request.plan(dataclasses.replace(LEARNING, grid=("hypers.learning_rate=0.001,0.0010000002",)))
+    arrays = {"update": np.arange(2), "env_steps": np.arange(2), "score": np.zeros((2, 3)), "curve": np.ones((2, 3, 2))}
+    results._draw_curves(tmp_path / "curves.png", made, arrays, results.Outcome(None, None, np.full(6, 2)), np.zeros(2))
+    assert list(drawn) == ["learning_rate=0.001", "learning_rate=0.0010000002"]
+    point = {"iqm": 1.0, "ci95": [1.0, 1.0], "diverged_seeds": []}
+    summary = {"experiment": "name", "metric": "return", "seeds": 3, "steps_per_second": 1.0, "target": None}
+    said = results.line(made, summary | {"points": [point | {"iqm": 0.0}, point]}, tmp_path)
+    assert "at learning_rate=0.0010000002 over" in said
+
+
 def test_the_metrics_of_a_run(whole):
     folder, summary, _ = whole
     found = metrics(folder)
