@@ -23,7 +23,7 @@ from rlgen.core import Array, Key, Policy
 from rlgen.envs.adapter import Environment, TimeStep
 from rlgen.experiments.planes import PlaneTask
 from rlgen.experiments.tabular_tasks import BanditTask
-from rlgen.lab import drawings, maps, planes, walks
+from rlgen.lab import drawings, folders, maps, planes, walks
 from rlgen.lab.drawings import Episode
 from rlgen.lab.errors import UsageError
 from rlgen.lab.runner import Trained
@@ -39,6 +39,7 @@ LONGEST = 20_000  # milliseconds that a film lasts at most
 SHORTEST = 20  # milliseconds that a frame lasts at least: players slow down what is faster
 PAUSE = 1_000  # milliseconds on the last frame of an episode
 NUM_POINTS = 3_000  # of a plane
+FILM, SHEET = ".gif", ".png"
 SAMPLES = "samples"  # heading of what a generator draws
 _SHOWN = 2**31 - 2  # folded into a run's key: no update reaches it, and the score has another number
 
@@ -48,7 +49,8 @@ def show(learned: Learned, path: Path, *, label: str, num_episodes: int = 1) -> 
 
     Args:
         learned: what it came to.
-        path: of the film or the sheet; its suffix becomes `.gif` or `.png`.
+        path: of the film or the sheet; a name gets the suffix `.gif` or `.png`, in place of the other one if it has
+            that.  What lies there is replaced, as the files of a report are.
         label: which lane it is, for titles.
         num_episodes: `E`, at most `MAX_EPISODES`.
 
@@ -57,29 +59,39 @@ def show(learned: Learned, path: Path, *, label: str, num_episodes: int = 1) -> 
 
     Raises:
         ValueError: if there are too many episodes, or none.
-        UsageError: if the task has nothing to show.
+        UsageError: if the task has nothing to show, the path is that of a folder, or a file cannot be written.
     """
     if not 1 <= num_episodes <= MAX_EPISODES:
         raise ValueError(f"episodes={num_episodes} is impossible: it must lie in [1, {MAX_EPISODES}]")
+    if path.is_dir():  # as the path of no name at all is: "" is "."
+        raise UsageError(f"out={path} is impossible: it is a folder, and a file is needed")
     task, title = learned.experiment.task, f"{learned.experiment.name}, {label}"
     env: Environment | None = getattr(task, "env", None)
     if isinstance(task, BanditTask):
         raise UsageError(f"{learned.experiment.name} has nothing to show: a bandit has no episodes")
     if isinstance(task, PlaneTask):
-        path = path.with_suffix(".png")
-        planes.way(path, points(learned, task), title=title, apart=(SAMPLES,))
+        path, stations = _named(path, SHEET), points(learned, task)
+        folders.write(path, lambda partial: planes.way(partial, stations, title=title, apart=(SAMPLES,)))
         return [path]
     if env is None:
-        return walks.show(learned, jax.random.fold_in(learned.key, _SHOWN), path.with_suffix(".png"), title=title)
-    path = path.with_suffix(".gif")
+        return walks.show(learned, jax.random.fold_in(learned.key, _SHOWN), _named(path, SHEET), title=title)
+    path = _named(path, FILM)
     film(path, env, episodes(learned, env, num_episodes))
     where = maps.plane(task)
     what = where and maps.learned(learned.experiment, learned.state, learned.hypers)
     if where is None or what is None:
         return [path]
     values = path.with_name(f"{path.stem}-values.png")
-    maps.draw(values, where, what, title=title)
+    folders.write(values, lambda partial: maps.draw(partial, where, what, title=title))
     return [path, values]
+
+
+def _named(path: Path, suffix: str) -> Path:
+    """Gives a file its suffix.  The name may hold other dots, as in `ppo-0.5`: what follows them is no suffix."""
+    known = path.suffix.lower()
+    if known == suffix:
+        return path
+    return path.with_suffix(suffix) if known in (FILM, SHEET) else path.with_name(path.name + suffix)
 
 
 def lane(trained: Trained, index: int) -> Learned:
@@ -171,6 +183,9 @@ def film(path: Path, env: Environment, episodes: Sequence[Episode]) -> int:
 
     Returns:
         The number of frames.
+
+    Raises:
+        FolderError: if it cannot be written.
     """
     stride = 1
     while True:
@@ -182,7 +197,7 @@ def film(path: Path, env: Environment, episodes: Sequence[Episode]) -> int:
             stride *= 2
         else:
             stride += 1
-    path.write_bytes(encoded)
+    folders.write(path, lambda partial: partial.write_bytes(encoded))
     return len(moments)
 
 

@@ -20,7 +20,7 @@ import numpy as np
 
 from rlgen.core import NOTHING, Array, Box, Key, Policy
 from rlgen.experiments.experiment import Experiment
-from rlgen.lab import lanes, sheets
+from rlgen.lab import folders, lanes, sheets
 from rlgen.lab.errors import UsageError
 
 NUM_IMAGES = 64  # samples
@@ -76,7 +76,7 @@ def show(learned: Learned, key: Key, path: Path, *, title: str) -> list[Path]:
         The paths of what was written.
 
     Raises:
-        UsageError: if the model gives no images.
+        UsageError: if the model gives no images, or a sheet cannot be written.
         DataError: if the dataset, whose held-out images are shown, is missing.
     """
     experiment = learned.experiment
@@ -84,7 +84,7 @@ def show(learned: Learned, key: Key, path: Path, *, title: str) -> list[Path]:
         raise UsageError(f"{experiment.name} has nothing to show: what it gives is no image")
     first_key, *keys = jax.random.split(key, 3)
     if not _is_image(experiment.task.spec.observation):
-        sheets.image_grid(path, samples(learned, first_key), title=title)
+        _draw(path, samples(learned, first_key), title=title)
         return [path, *_coded(learned, keys, path, title)]
     _restored(learned, first_key, path, title)
     return [path, *_filters(learned, path, title), *_coded(learned, keys, path, title)]
@@ -138,14 +138,14 @@ def _restored(learned: Learned, key: Key, path: Path, title: str) -> None:
     stages = restored(learned, key, held_out(learned.experiment, 2 * NUM_COLUMNS))
     headings, images = [*stages] * 2, [sheets.pixels(stage) for stage in stages.values()]
     rows = [stage[half * NUM_COLUMNS :][:NUM_COLUMNS] for half in range(2) for stage in images]
-    sheets.image_grid(path, np.concatenate(rows), num_columns=NUM_COLUMNS, title=title, headings=headings)
+    _draw(path, np.concatenate(rows), num_columns=NUM_COLUMNS, title=title, headings=headings)
 
 
 def _coded(learned: Learned, keys: Sequence[Key], path: Path, title: str) -> list[Path]:
     """Draws reconstructions, where the first sheet has none, and walks, of a module that has a coder."""
     if not hasattr(learned.experiment.algorithm, "build_coder"):
         return []
-    draw = functools.partial(sheets.image_grid, num_columns=NUM_COLUMNS, title=title)
+    draw = functools.partial(_draw, num_columns=NUM_COLUMNS, title=title)
     reconstructions, walks = (path.with_name(f"{path.stem}-{name}.png") for name in ("reconstructions", "walk"))
     images = held_out(learned.experiment, max(NUM_ROWS * NUM_COLUMNS, 2 * NUM_WALKS))
     first, last = images[:NUM_WALKS], images[NUM_WALKS : 2 * NUM_WALKS]
@@ -171,8 +171,13 @@ def _filters(learned: Learned, path: Path, title: str) -> list[Path]:
     weights = weights[np.linspace(0, len(weights) - 1, min(len(weights), NUM_FILTERS)).astype(int)]
     largest = np.abs(weights).max(axis=(1, 2, 3), keepdims=True)
     path = path.with_name(f"{path.stem}-weights.png")
-    sheets.image_grid(path, 0.5 + 0.5 * weights / np.maximum(largest, 1e-12), title=title)
+    _draw(path, 0.5 + 0.5 * weights / np.maximum(largest, 1e-12), title=title)
     return [path]
+
+
+def _draw(path: Path, images: np.ndarray, **how: Any) -> None:
+    """Writes a sheet whole or not at all."""
+    folders.write(path, lambda partial: sheets.image_grid(partial, images, **how))
 
 
 def _apply(learned: Learned, key: Key, inputs: Array) -> np.ndarray:

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import itertools
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +16,7 @@ from rlgen.envs import adapter, frames, grid, memory
 from rlgen.experiments import catalogue
 from rlgen.experiments.experiment import shrink
 from rlgen.experiments.tabular_tasks import BanditTask
-from rlgen.lab import drawings, film, pens, walks
+from rlgen.lab import drawings, film, maps, pens, planes, sheets, walks
 from rlgen.lab.drawings import Episode
 from rlgen.lab.errors import UsageError
 
@@ -298,6 +299,77 @@ def test_what_is_made_of_a_trained_lane(tmp_path):
     assert len(frames_of(paths[0])) == 14
     with pytest.raises(ValueError, match="episodes=0"):
         film.show(learned, tmp_path / "play", label="", num_episodes=0)
+
+
+@pytest.fixture
+def walker():
+    """A lane that takes the safe path."""
+    learned = lane("q_learning/Cliff")
+    return learned._replace(state=learned.state._replace(q_values=jnp.asarray(safe_path())))
+
+
+@pytest.mark.parametrize(
+    ("name", "film_name"),
+    [
+        ("ppo-0.5", "ppo-0.5.gif"),
+        ("a.GIF", "a.GIF"),
+        ("a.png", "a.gif"),
+        ("notes.txt", "notes.txt.gif"),
+        ("v1.", "v1..gif"),
+    ],
+)
+def test_a_name_keeps_its_dots(name, film_name, tmp_path, walker):
+    (tmp_path / "notes.gif").write_bytes(b"another's")
+    path, values = film.show(walker, tmp_path / name, label="")
+    assert path.name == film_name and values.name == f"{path.stem}-values.png"
+    assert {path.name for path in tmp_path.iterdir()} == {film_name, values.name, "notes.gif"}
+    assert (tmp_path / "notes.gif").read_bytes() == b"another's"
+
+
+@pytest.mark.parametrize("name", ["q_learning/Cliff", "vae/digits", "flow/moons"])
+def test_a_folder_is_no_name(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "ppo.d").mkdir()
+    for out in (".", "", "..", "ppo.d"):
+        with pytest.raises(UsageError, match=r"^out=.* is impossible: it is a folder, and a file is needed$"):
+            film.show(lane(name), Path(out), label="")
+    assert [path.name for path in tmp_path.iterdir()] == ["ppo.d"]
+
+
+@pytest.mark.parametrize(
+    ("name", "place", "function", "file"),
+    [
+        ("q_learning/Cliff", maps, "draw", "play-values.png"),
+        ("vae/digits", sheets, "image_grid", "play.png"),
+        ("flow/moons", planes, "way", "play.png"),
+    ],
+)
+def test_what_is_replaced_is_whole_or_as_it_was(name, place, function, file, tmp_path, monkeypatch):
+    path = tmp_path / file
+    path.write_bytes(b"whole")
+
+    def draw(path, *args, **kwargs):
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(place, function, draw)
+    with pytest.raises(UsageError, match=f"{file} could not be written: No space left"):
+        film.show(lane(name), tmp_path / "play", label="")
+    assert path.read_bytes() == b"whole" and not list(tmp_path.glob("*partial*"))
+
+
+def test_a_film_is_whole_or_as_it_was(tmp_path, monkeypatch, walker):
+    path, write = tmp_path / "play.gif", Path.write_bytes
+    path.write_bytes(b"whole")
+
+    def stop(path, content):
+        write(path, content[:9])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", stop)
+    with pytest.raises(UsageError, match=r"play\.gif could not be written"):
+        film.show(walker, tmp_path / "play", label="")
+    assert path.read_bytes() == b"whole" and list(tmp_path.iterdir()) == [path]
 
 
 SHEETS = {
