@@ -8,16 +8,15 @@ Shape legend: `G` grid points, `S` seeds, `U` windows of updates.
 """
 
 import json
-import zipfile
-import zlib
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rlgen.lab import grids, plots, statistics
+from rlgen.lab import folders, grids, plots, statistics
 
 SUMMARY, METRICS, REPORT = "summary.json", "metrics.npz", "report.md"
 SUMMARY_KEYS = (
@@ -27,6 +26,36 @@ SUMMARY_KEYS = (
 MAX_ROWS = 50  # of a run in the table
 POINT_KEYS = ("hypers", "iqm", "ci95", "per_seed", "diverged_seeds")
 TARGET_KEYS = ("value", "direction", "source")
+REAL = "iuf"  # kinds of arrays that hold real numbers
+
+
+class Kind(NamedTuple):
+    """What a value of a summary may be: the test, and how a message calls it."""
+
+    fits: Callable[[Any], bool]
+    words: str
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+    try:
+        return math.isfinite(_number(value))
+    except (TypeError, OverflowError):
+        return False
+
+
+TEXT = Kind(lambda value: isinstance(value, str), "a text")
+WHOLE = Kind(lambda value: _is_whole(value) and value >= 0, "a whole number")
+COUNT = Kind(lambda value: _is_whole(value) and value >= 1, "a whole number of at least 1")
+NUMBER = Kind(_is_number, "a number")
+OPTIONAL = Kind(lambda value: value is None or _is_number(value), "a number")
+DIRECTION = Kind(lambda value: value in ("max", "min"), "max or min")
+OBJECT = Kind(lambda value: isinstance(value, dict), "an object")
+LIST = Kind(lambda value: isinstance(value, list), "a list")
+SHOWN = 40  # letters of a wrong value that a message repeats
 
 
 class RunError(ValueError):
@@ -95,10 +124,10 @@ def load_run(folder: Path) -> RunFolder:
     summary = _read_summary(folder / SUMMARY)
     points = tuple(_point(folder / SUMMARY, point, summary["seeds"]) for point in summary["points"])
     update, env_steps, curve = _read_metrics(folder / METRICS, ("update", "env_steps", "curve"))
-    if not all(np.issubdtype(array.dtype, np.number) for array in (update, env_steps, curve)):
+    if not all(array.dtype.kind in REAL for array in (update, env_steps, curve)):
         raise RunError(f"{folder / METRICS} is damaged: update, env_steps and curve are not all numbers")
-    expected = (len(points), summary["seeds"], len(update))
-    if curve.shape != expected or env_steps.shape != update.shape or not update.size:
+    expected = (len(points), summary["seeds"], update.size)
+    if curve.shape != expected or env_steps.shape != update.shape or update.ndim != 1 or not update.size:
         found = f"update {list(update.shape)}, env_steps {list(env_steps.shape)}, curve {list(curve.shape)}"
         raise RunError(f"{folder / METRICS} does not fit {SUMMARY}: {found}, but the curve should be {list(expected)}")
     return RunFolder(folder, summary, points, update, env_steps, curve.astype(np.float64))
@@ -134,11 +163,11 @@ def markdown(runs: Sequence[RunFolder]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def write(folders: Sequence[Path], out: Path) -> Path:
+def write(paths: Sequence[Path], out: Path) -> Path:
     """Writes a report on run folders: `report.md` and its pictures.
 
     Args:
-        folders: of the runs.
+        paths: of the run folders.
         out: the folder to write into, made if it is not there.
 
     Returns:
@@ -146,11 +175,12 @@ def write(folders: Sequence[Path], out: Path) -> Path:
 
     Raises:
         RunError: if a run folder cannot be read.
+        FolderError: if a file cannot be written; what was there before is left as it was.
         ValueError: if there are no folders.
     """
-    if not folders:
+    if not paths:
         raise ValueError("a report needs a run folder")
-    runs = [load_run(folder) for folder in folders]
+    runs = [load_run(path) for path in paths]
     out.mkdir(parents=True, exist_ok=True)
     labels = _labels(runs)
     pictures = []
@@ -161,7 +191,8 @@ def write(folders: Sequence[Path], out: Path) -> Path:
         pictures += [f"![Learning curves and final scores of {measure[0]}](comparison{suffix}.png)"]
         pictures += [f"![Performance profiles of {measure[0]}](profile{suffix}.png)"]
     path = out / REPORT
-    path.write_text("\n\n".join([markdown(runs).rstrip(), *pictures]) + "\n", encoding="utf-8")
+    text = "\n\n".join([markdown(runs).rstrip(), *pictures]) + "\n"
+    folders.write(path, lambda partial: partial.write_text(text, encoding="utf-8"))
     return path
 
 
@@ -185,18 +216,24 @@ def _draw(group: Sequence[tuple[RunFolder, str]], comparison: Path, profile: Pat
     few = ""
     if alone and len(lines) < len(alone.points):
         few = f", the best {len(lines)} of {len(alone.points):,} grid points"
-    plots.comparison(
+    folders.write(
         comparison,
-        lines,
-        xlabel="environment steps" if by_step else "updates",
-        ylabel=metric,
-        title=f"{subject}{few}: interquartile mean over seeds with 95 % interval",
-        target=plots.Target(target["value"], target["source"]) if target else None,
-        higher_is_better=higher_is_better,
+        lambda partial: plots.comparison(
+            partial,
+            lines,
+            xlabel="environment steps" if by_step else "updates",
+            ylabel=metric,
+            title=f"{subject}{few}: interquartile mean over seeds with 95 % interval",
+            target=plots.Target(target["value"], target["source"]) if target else None,
+            higher_is_better=higher_is_better,
+        ),
     )
     scores = {line.label: line.scores for line in lines}
     title = f"{subject}{few}: performance profiles"
-    plots.profile(profile, scores, xlabel=metric, title=title, higher_is_better=higher_is_better)
+    folders.write(
+        profile,
+        lambda partial: plots.profile(partial, scores, xlabel=metric, title=title, higher_is_better=higher_is_better),
+    )
 
 
 def _line(run: RunFolder, index: int, label: str, by_step: bool, higher_is_better: bool) -> plots.Line:
@@ -280,9 +317,9 @@ def _bounds(bounds: Sequence[float], form: str) -> str:
 def _labels(runs: Sequence[RunFolder]) -> list[str]:
     """Names runs by experiment, or by folder where that is ambiguous, or by path where that is too."""
     experiments = [run.summary["experiment"] for run in runs]
-    folders = [run.path.name for run in runs]
+    last = [run.path.name for run in runs]
     named = [run.path.name if experiments.count(experiments[i]) > 1 else experiments[i] for i, run in enumerate(runs)]
-    return [str(run.path) if folders.count(run.path.name) > 1 else name for run, name in zip(runs, named, strict=True)]
+    return [str(run.path) if last.count(run.path.name) > 1 else name for run, name in zip(runs, named, strict=True)]
 
 
 def _varied(runs: Sequence[RunFolder]) -> dict[str, list[str]]:
@@ -302,8 +339,7 @@ def _varied(runs: Sequence[RunFolder]) -> dict[str, list[str]]:
 
 def _hypers(point: Point, names: Sequence[str]) -> str:
     """Writes the named hyperparameters of a point."""
-    values = [(name, point.hypers[name]) for name in names if name in point.hypers]
-    return ", ".join(f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}" for name, value in values)
+    return grids.label({name: point.hypers[name] for name in names if name in point.hypers})
 
 
 def _escape(cell: str) -> str:
@@ -312,8 +348,17 @@ def _escape(cell: str) -> str:
 
 
 def _number(value: Any) -> float:
-    """Reads a number of a summary, where null is nan."""
-    return float("nan") if value is None else float(value)
+    """Reads a number of a summary, where null is nan.
+
+    Raises:
+        TypeError: if it is none.
+        OverflowError: if it is a whole number that no float holds.
+    """
+    if value is None:
+        return math.nan
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{value!r}")
+    return float(value)
 
 
 def _read_summary(path: Path) -> dict[str, Any]:
@@ -324,15 +369,19 @@ def _read_summary(path: Path) -> dict[str, Any]:
         raise RunError(f"{path} is missing: not a run folder, or the run has not finished") from error
     except OSError as error:
         raise RunError(f"{path} cannot be read: {error.strerror}") from error
-    except ValueError as error:  # neither JSON nor UTF-8
+    except (ValueError, RecursionError) as error:  # neither JSON nor UTF-8, or nested a thousand deep
         raise RunError(f"{path} is damaged: {error}") from error
     _check_keys(path, "", summary, SUMMARY_KEYS)
+    _check_values(path, "", summary, {"experiment": TEXT, "metric": TEXT, "seeds": COUNT, "env_steps": WHOLE})
+    _check_values(path, "", summary, {"steps_per_second": OPTIONAL})
     if summary["target"] is not None:
         _check_keys(path, "target", summary["target"], TARGET_KEYS)
+        _check_values(path, "target", summary["target"], {"value": NUMBER, "direction": DIRECTION, "source": TEXT})
     if not isinstance(summary["points"], list) or not summary["points"]:
         raise RunError(f"{path} is damaged: points is no list, or empty")
     for index, point in enumerate(summary["points"]):
         _check_keys(path, f"points[{index}]", point, POINT_KEYS)
+        _check_values(path, f"points[{index}]", point, {"hypers": OBJECT, "ci95": LIST, "per_seed": LIST})
     return summary
 
 
@@ -343,13 +392,21 @@ def _check_keys(path: Path, part: str, found: Any, keys: Sequence[str]) -> None:
         raise RunError(f"{path} is damaged: {part + ' ' if part else ''}lacks {', '.join(missing)}")
 
 
+def _check_values(path: Path, part: str, found: Mapping[str, Any], wanted: Mapping[str, Kind]) -> None:
+    """Refuses a part of a summary of which a value is of another kind."""
+    for name, kind in wanted.items():
+        if not kind.fits(found[name]):
+            where = f"{part}.{name}" if part else name
+            raise RunError(f"{path} is damaged: {where} is {json.dumps(found[name])[:SHOWN]}, and not {kind.words}")
+
+
 def _point(path: Path, point: Mapping[str, Any], num_seeds: int) -> Point:
     """Reads a point of a summary."""
     try:
         scores = np.array([_number(score) for score in point["per_seed"]])
         low, high = (_number(bound) for bound in point["ci95"])
         iqm = _number(point["iqm"])
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise RunError(f"{path} is damaged: a point holds what is no number ({error})") from error
     if len(scores) != num_seeds:
         raise RunError(f"{path} is damaged: a point has {len(scores)} scores for {num_seeds} seeds")
@@ -366,5 +423,5 @@ def _read_metrics(path: Path, names: Sequence[str]) -> list[NDArray[Any]]:
         raise RunError(f"{path} is missing") from error
     except KeyError as error:
         raise RunError(f"{path} is incomplete: {error.args[0]}") from error
-    except (OSError, EOFError, TypeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+    except Exception as error:  # of a dozen types, according to which byte is damaged
         raise RunError(f"{path} is damaged: {error}") from error

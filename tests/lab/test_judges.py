@@ -82,7 +82,11 @@ def test_damaged_files_are_refused_by_name(folder):
     flipped = whole[:middle] + bytes([whole[middle] ^ 255]) + whole[middle + 1 :]
     lone = io.BytesIO()
     np.save(lone, np.zeros(3))
-    for content in (whole[:-40], whole[:100], flipped, b"", b"no archive", lone.getvalue()):
+    entry = whole.index(b"PK\1\2")  # of the zip's list of contents; it has flags at 8 and the compression at 10
+    locked, packed = (
+        whole[: entry + at] + bytes([value]) + whole[entry + at + 1 :] for at, value in ((8, 1), (10, 99))
+    )
+    for content in (whole[:-40], whole[:100], flipped, locked, packed, b"", b"no archive", lone.getvalue()):
         path.write_bytes(content)
         with pytest.raises(DataError, match=r"small\.npz is no archive of a judge's parameters"):
             judges.load("small")

@@ -190,7 +190,9 @@ def test_damaged_zips_are_refused_by_name(tmp_path):
     pack(path, {"a.jpg": RANDOM.bytes(1000)})
     whole = path.read_bytes()
     flipped = whole[:500] + bytes([whole[500] ^ 255]) + whole[501:]
-    for content in (whole[:-30], whole[:600], flipped, b"", pickle.dumps(1)):
+    flags = whole.index(b"PK\1\2") + 8  # in the list of contents
+    locked = whole[:flags] + b"\1" + whole[flags + 1 :]
+    for content in (whole[:-30], whole[:600], flipped, locked, b"", pickle.dumps(1)):
         path.write_bytes(content)
         with pytest.raises(data.DataError, match=r"a\.zip is damaged or no zip"):
             pictures.read_zip(path, ".jpg")

@@ -2,14 +2,17 @@
 
 import json
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from rlgen.lab import plots, report, statistics
+from rlgen.lab.folders import FolderError
 
 NUM_SEEDS, NUM_WINDOWS = 6, 5
 SOURCE = "reward threshold of Gymnasium"
+PICTURES = ("comparison", "profile")
 
 
 def make_run(folder, *, experiment="value/dqn/CartPole-v1", level=470.0, grid=(0.001,), loss=False, **changes):
@@ -145,8 +148,10 @@ def test_runs_of_different_tasks_are_not_compared(tmp_path):
 
 def test_write_compares_the_best_points(tmp_path, monkeypatch):
     drawn = []
-    monkeypatch.setattr(plots, "comparison", lambda path, lines, **labels: drawn.append((path, lines, labels)))
-    monkeypatch.setattr(plots, "profile", lambda *args, **kwargs: None)
+    monkeypatch.setattr(
+        plots, "comparison", lambda path, *what, **labels: (path.touch(), drawn.append((*what, labels)))
+    )
+    monkeypatch.setattr(plots, "profile", lambda path, *args, **kwargs: path.touch())
     folders = [
         make_run(tmp_path / "a", level=100.0, grid=(0.1, 0.2), loss=True, experiment="generative/vae/mnist"),
         make_run(tmp_path / "b", level=50.0, loss=True, experiment="generative/flow/mnist"),
@@ -158,8 +163,8 @@ def test_write_compares_the_best_points(tmp_path, monkeypatch):
     path = report.write(folders, tmp_path / "new" / "out")
     assert path == tmp_path / "new" / "out" / "report.md"
     assert "![Learning curves and final scores of mnist](comparison.png)" in path.read_text()
-    (picture, (vae, flow), labels), *others = drawn
-    assert not others and picture == path.parent / "comparison.png"
+    ((vae, flow), labels), *others = drawn
+    assert not others and sorted(path.parent.glob("*.png")) == [path.parent / f"{name}.png" for name in PICTURES]
     # The lower loss is at the second point of the grid.
     assert vae.label == "generative/vae/mnist learning_rate=0.2" and flow.label == "generative/flow/mnist"
     np.testing.assert_array_equal(vae.scores, 90.0 + np.arange(6))
@@ -170,12 +175,14 @@ def test_write_compares_the_best_points(tmp_path, monkeypatch):
     assert labels["target"] == (475.0, SOURCE) and not labels["higher_is_better"]
     # Alone, all points of a run are drawn.
     report.write(folders[:1], tmp_path / "alone")
-    assert [line.label for line in drawn[-1][1]] == ["learning_rate=0.1", "learning_rate=0.2"]
+    assert [line.label for line in drawn[-1][0]] == ["learning_rate=0.1", "learning_rate=0.2"]
 
 
 def test_runs_without_environment_steps_are_drawn_by_update(tmp_path, monkeypatch):
     drawn = []
-    monkeypatch.setattr(plots, "comparison", lambda path, lines, **labels: drawn.append((lines, labels)))
+    monkeypatch.setattr(
+        plots, "comparison", lambda path, *what, **labels: (path.touch(), drawn.append((*what, labels)))
+    )
     folder = make_run(tmp_path / "run")
     resaved(env_steps=np.zeros(NUM_WINDOWS, int))(folder / "metrics.npz")
     report.write([folder], tmp_path / "out")
@@ -202,6 +209,20 @@ def test_write_needs_a_folder(tmp_path):
         (lambda summary: summary["points"][0]["per_seed"].pop(), "has 5 scores for 6 seeds"),
         (lambda summary: summary["points"][0].update(ci95=[1.0]), "a point holds what is no number"),
         (lambda summary: summary["points"][0].update(iqm="good"), "a point holds what is no number"),
+        (lambda summary: summary["points"][0].update(iqm="1"), "a point holds what is no number"),
+        (lambda summary: summary["points"][0].update(iqm=10**400), "a point holds what is no number"),
+        (lambda summary: summary["points"][0].update(per_seed="123456"), r"points\[0\].per_seed is .* not a list"),
+        (lambda summary: summary["points"][0].update(hypers=[]), r"points\[0\].hypers is \[\], and not an object"),
+        (lambda summary: summary.update(env_steps="x"), 'env_steps is "x", and not a whole number'),
+        (lambda summary: summary.update(experiment=5), "experiment is 5, and not a text"),
+        (lambda summary: summary.update(metric=None), "metric is null, and not a text"),
+        (lambda summary: summary.update(seeds=True), "seeds is true, and not a whole number of at least 1"),
+        (lambda summary: summary.update(steps_per_second={}), "steps_per_second is {}, and not a number"),
+        (lambda summary: summary["target"].update(value=None), "target.value is null, and not a number"),
+        (lambda summary: summary["target"].update(value=10**400), "target.value is 10+, and not a number"),
+        (lambda summary: summary["target"].update(direction=1), "target.direction is 1, and not max or min"),
+        (lambda summary: summary["target"].update(source=[]), r"target.source is \[\], and not a text"),
+        ("[" * 100_000, "is damaged: "),
     ],
 )
 def test_damaged_summaries_are_refused_by_name(tmp_path, content, message):
@@ -236,10 +257,27 @@ def flipped(path):
     path.write_bytes(content)
 
 
+def said(byte, offset):
+    """Says otherwise in the entry of each array in a zip's list of contents: 8 are its flags, 10 its compression."""
+
+    def damage(path):
+        content = bytearray(path.read_bytes())
+        start = -1
+        while (start := content.find(b"PK\1\2", start + 1)) >= 0:
+            content[start + offset] = byte
+        path.write_bytes(content)
+
+    return damage
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
         (lambda path: path.unlink(), "is missing"),
+        (said(1, 8), "is damaged: .* is encrypted"),  # a RuntimeError of zipfile's
+        (said(99, 10), "is damaged: .* compression method"),  # a NotImplementedError
+        (resaved(update=np.int64(3), env_steps=np.int64(3)), r"does not fit summary\.json: update \[\]"),
+        (resaved(curve=np.zeros((1, 6, 5), complex)), "is damaged: .* are not all numbers"),
         (short, "is damaged"),
         (flipped, "is damaged"),
         (lambda path: path.write_bytes(b""), "is damaged"),
@@ -261,7 +299,9 @@ def test_damaged_metrics_are_refused_by_name(tmp_path, damage, message):
 
 def test_of_a_large_grid_the_best_points_are_listed_and_drawn(tmp_path, monkeypatch):
     drawn = {}
-    monkeypatch.setattr(plots, "comparison", lambda path, lines, **rest: drawn.update(rest, lines=lines))
+    monkeypatch.setattr(
+        plots, "comparison", lambda path, lines, **rest: (path.touch(), drawn.update(rest, lines=lines))
+    )
     rates = tuple(float(index) for index in range(1, 61))
     large = make_run(tmp_path / "large", grid=rates)
     edit(large, lambda summary: summary["points"].reverse())  # the best comes last
@@ -276,3 +316,43 @@ def test_of_a_large_grid_the_best_points_are_listed_and_drawn(tmp_path, monkeypa
     small = make_run(tmp_path / "small", experiment="policy/ppo/CartPole-v1")
     report.write([large, small], tmp_path)
     assert [len(line.scores) for line in drawn["lines"]] == [6, 6]
+
+
+def test_neighbours_of_a_grid_are_told_apart(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(plots, "profile", lambda path, scores, **rest: (path.touch(), drawn.extend(scores)))
+    folder = make_run(tmp_path / "run", grid=(0.001, 0.0010000002))
+    path = report.write([folder], tmp_path / "out")
+    names = ["learning_rate=0.001", "learning_rate=0.0010000002"]
+    assert drawn == names and [row[2] for row in table(path.read_text())] == names
+
+
+@pytest.mark.parametrize("failing", PICTURES)
+def test_what_a_report_replaces_is_whole_or_as_it_was(tmp_path, monkeypatch, failing):
+    folder, out = make_run(tmp_path / "run"), tmp_path / "out"
+    report.write([folder], out)
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+
+    def draw(path, *args, **kwargs):
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(plots, failing, draw)
+    with pytest.raises(FolderError, match=rf"{failing}\.png could not be written: No space left"):
+        report.write([folder], out)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
+def test_the_table_is_whole_or_as_it_was(tmp_path, monkeypatch):
+    folder, out = make_run(tmp_path / "run"), tmp_path / "out"
+    before = report.write([folder], out).read_bytes()
+    write = Path.write_text
+
+    def stop(path, text, **how):
+        write(path, text[:9], **how)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", stop)
+    with pytest.raises(FolderError, match=r"report\.md could not be written"):
+        report.write([folder], out)
+    assert (out / "report.md").read_bytes() == before
