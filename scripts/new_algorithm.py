@@ -44,6 +44,7 @@ class Kind(NamedTuple):
     make_task: str  # expression of the row
     steps: str
     fields: dict[str, str]
+    common: str = ""  # what the row takes from `rows/common.py`, if its family's rows do not already
 
 
 _ROLLOUTS = {
@@ -70,7 +71,14 @@ def kind_of(family: str) -> Kind:
         return Kind("digits", 'ImageTask("digits", (8, 8, 1))', "60_000", _EXAMPLES)
     if family == "tabular":
         return Kind("CliffWalking", "EnvTask(cliff)", "50_000", _ROLLOUTS)
-    return Kind("CartPole-v1", 'gymnax_task("CartPole-v1")', "500_000", _ROLLOUTS)
+    return Kind("CartPole-v1", 'gymnax_task("CartPole-v1")', "500_000", _ROLLOUTS, "gymnax_task")
+
+
+def names_of(tree: ast.Module) -> set[str]:
+    """Lists the names that a module uses, imports or defines."""
+    names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    names |= {alias.asname or alias.name for node in tree.body for alias in getattr(node, "names", ())}
+    return names | {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
 
 
 def with_import(source: str, family: str, name: str) -> str:
@@ -80,10 +88,7 @@ def with_import(source: str, family: str, name: str) -> str:
         RefusedError: if the module already means something else by that name.
     """
     tree, lines = ast.parse(source), source.splitlines(keepends=True)
-    bound = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
-    bound |= {alias.asname or alias.name for node in tree.body for alias in getattr(node, "names", ())}
-    bound |= {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
-    if name in bound:
+    if name in names_of(tree):
         raise RefusedError(f"{name!r} means something else among the rows already; choose another name")
     imports = [
         node for node in tree.body if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("rlgen.")
@@ -96,10 +101,11 @@ def with_import(source: str, family: str, name: str) -> str:
                 line = f"from rlgen.{family} import (\n" + "".join(f"    {entry},\n" for entry in names) + ")\n"
             lines[node.lineno - 1 : node.end_lineno] = [line]
             return "".join(lines)
+    if not imports:
+        raise RefusedError("the rows import nothing of rlgen that the new import could stand beside")
     before = [node for node in imports if (node.module or "") < f"rlgen.{family}"]
-    if not before:
-        raise RefusedError("the rows import nothing of rlgen that the new import could follow")
-    lines.insert(before[-1].end_lineno or 0, f"from rlgen.{family} import {name}\n")
+    place = before[-1].end_lineno or 0 if before else imports[0].lineno - 1
+    lines.insert(place, f"from rlgen.{family} import {name}\n")
     return "".join(lines)
 
 
@@ -182,7 +188,10 @@ def create(root: Path, family: str, name: str) -> list[Path]:
         known = Template((SKELETON / "rows.txt").read_text("utf-8")).substitute(fields)
         listed = with_import(catalogue.read_text("utf-8"), "experiments.rows", family)
         files[catalogue] = with_row(listed, f"    *{family}.ROWS,\n")
-    files[rows] = with_row(with_import(known, family, name), row)
+    known = with_import(known, family, name)
+    if kind.common and kind.common not in names_of(ast.parse(known)):
+        known = with_import(known, "experiments.rows.common", kind.common)
+    files[rows] = with_row(known, row)
     for path, text in files.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, "utf-8")

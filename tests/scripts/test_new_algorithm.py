@@ -2,6 +2,8 @@
 
 import ast
 import os
+import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -10,6 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+FAMILIES = runpy.run_path(str(ROOT / "scripts/new_algorithm.py"))["FAMILIES"]
 CATALOGUE = "rlgen/experiments/catalogue.py"
 ROWS = "rlgen/experiments/rows/{}.py"
 
@@ -45,6 +48,8 @@ def contents(copy):
         ("tabular", "soft_sarsa", "tabular/soft_sarsa/CliffWalking"),
         ("generative", "a" * 30, f"generative/{'a' * 30}/digits"),
         ("multiagent", "vdn2", "multiagent/vdn2/CartPole-v1"),
+        ("applied", "ranker", "applied/ranker/CartPole-v1"),
+        ("evolution", "nes", "evolution/nes/CartPole-v1"),
     ],
 )
 def test_writes_a_module_a_test_and_a_row_that_lint_clean(copy, family, name, row):
@@ -66,6 +71,24 @@ def test_writes_a_module_a_test_and_a_row_that_lint_clean(copy, family, name, ro
     catalogued = run(copy, "-c", f"from rlgen.experiments.rows import {family}")
     assert catalogued.returncode == 0, catalogued.stderr
     assert f"*{family}.ROWS," in (copy / CATALOGUE).read_text()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_takes_one(copy, family):
+    """Its rows import what they name, in order."""
+    result = new(copy, family, "made_up")
+    assert result.returncode == 0, result.stderr
+    lint = run(copy, "-m", "ruff", "check", "--no-cache", "rlgen/experiments", f"rlgen/{family}/made_up.py")
+    assert lint.returncode == 0, lint.stdout
+    assert re.search(rf"^from rlgen\.{family} import .*\bmade_up\b", (copy / ROWS.format(family)).read_text(), re.M)
+
+
+def test_refuses_where_it_finds_no_import_to_stand_beside(copy):
+    table = copy / "scripts/skeleton/rows.txt"
+    table.write_text("ROWS = (\n)\n")
+    result = new(copy, "multiagent", "vdn2")
+    assert result.returncode == 1 and "import nothing of rlgen" in result.stderr
+    assert not (copy / "rlgen/multiagent").exists()
 
 
 def test_file_follows_the_order_of_an_algorithm(copy):
