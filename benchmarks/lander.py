@@ -82,8 +82,8 @@ def _ours(episodes: int, continuous: bool) -> tuple[np.ndarray, np.ndarray, floa
     play = jax.jit(lambda key: evaluate.episodes(key, policy, env, episodes)).lower(jax.random.key(0)).compile()
     start = time.perf_counter()
     played = jax.tree.map(np.asarray, play(jax.random.key(0)))
-    # Every environment goes on until the last episode ends.
-    return *played, float(episodes * played.length.max() / (time.perf_counter() - start))
+    # Environments go on until the last episode ends, but steps after an episode's own end serve nobody.
+    return *played, float(played.length.sum() / (time.perf_counter() - start))
 
 
 def _heuristic(env: Any, obs: np.ndarray) -> Any:
