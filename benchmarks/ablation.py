@@ -108,10 +108,15 @@ def run(seeds: int, only: str) -> None:
     Args:
         seeds: of each.
         only: part of the names of the tasks to run.
+
+    Raises:
+        UsageError: if no name has that part, or there are no seeds.
     """
+    measure.check_counts(seeds=seeds)
+    names = measure.chosen(f"*{only}*", (name for study in STUDIES for name in study.tasks))
     for study in STUDIES:
         for name in study.tasks:
-            if only in name:
+            if name in names:
                 print(measure.save("ablation", name, {**_take_away(study, name, seeds), "machine": measure.machine()}))
 
 

@@ -1,6 +1,5 @@
 """Measures what a run costs before its first update: imports, tracing, compiling with and without the cache."""
 
-import fnmatch
 import json
 import statistics
 import sys
@@ -54,10 +53,13 @@ def run(only: str, repeats: int) -> None:
     Args:
         only: pattern of experiment names.
         repeats: of the imports.
+
+    Raises:
+        UsageError: if nothing matches, or nothing is repeated.
     """
-    for experiment in EXPERIMENTS:
-        if fnmatch.fnmatch(experiment, only):
-            content = {"experiment": experiment, "seeds": SEEDS, **compiled(experiment), "machine": measure.machine()}
-            print(measure.save("compile", experiment, content), flush=True)
+    measure.check_counts(repeats=repeats)
+    for experiment in measure.chosen(only, EXPERIMENTS):
+        content = {"experiment": experiment, "seeds": SEEDS, **compiled(experiment), "machine": measure.machine()}
+        print(measure.save("compile", experiment, content), flush=True)
     content = {"imports": {module: imported(module, repeats) for module in IMPORTS}, "machine": measure.machine()}
     print(measure.save("compile", "imports", content))

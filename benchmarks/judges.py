@@ -6,6 +6,7 @@ from pathlib import Path
 import jax
 from rich.console import Console
 
+from benchmarks import measure
 from rlgen.lab import judges, request, runner
 
 # The experiment that each judge comes from.
@@ -17,13 +18,14 @@ def run(only: str) -> None:
 
     Args:
         only: name of a judge, or "" for all.
+
+    Raises:
+        UsageError: if there is no such judge.
     """
-    for name, source in EXPERIMENTS.items():
-        if only not in ("", name):
-            continue
+    for name in measure.chosen(only or "*", EXPERIMENTS):
         with tempfile.TemporaryDirectory() as folder:
             out = Path(folder, "run")
-            runner.run(request.Request(source, seeds=1, quiet=True), out, Console())
+            runner.run(request.Request(EXPERIMENTS[name], seeds=1, quiet=True), out, Console())
             keep(name, out)
 
 

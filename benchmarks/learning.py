@@ -1,6 +1,5 @@
 """Runs experiments of the catalogue at the seeds and budget of their targets and keeps their summaries and curves."""
 
-import fnmatch
 import json
 import subprocess
 import sys
@@ -92,13 +91,17 @@ def run(only: str, out: Path | None, seeds: int | None) -> None:
         only: pattern of names.
         out: where the run folders go; None for a temporary folder.
         seeds: how many; None for those of each row.
+
+    Raises:
+        UsageError: if nothing matches, or there are no seeds.
     """
+    measure.check_counts(seeds=seeds)
+    names = measure.chosen(only, catalogue.EXPERIMENTS)
     with tempfile.TemporaryDirectory() as scratch:
-        for name, row in catalogue.EXPERIMENTS.items():
-            if not fnmatch.fnmatch(name, only):
-                continue
+        for name in names:
             folder = (out or Path(scratch)) / name.replace("/", "_")
-            command = [str(Path(sys.executable).with_name("rlgen")), "sweep", name, "--seeds", str(seeds or row.seeds)]
+            count = str(catalogue.EXPERIMENTS[name].seeds if seeds is None else seeds)
+            command = [str(Path(sys.executable).with_name("rlgen")), "sweep", name, "--seeds", count]
             subprocess.run([*command, "--out", str(folder), "--quiet"], check=True)
             content = {**thin(folder), "machine": measure.machine()}
             print(f"{measure.save('learning', name, content)}: {measure.ranked(content['summary'])[0]['iqm']}")

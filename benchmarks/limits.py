@@ -7,7 +7,6 @@ with nothing learned.  The row's speed is that of the second half of its run, wh
 `python -m benchmarks.limits EXPERIMENT OPTIONS` measures one row and prints one line of JSON.
 """
 
-import fnmatch
 import json
 import sys
 import time
@@ -99,11 +98,15 @@ def run(only: str) -> None:
 
     Args:
         only: pattern of row names.
+
+    Raises:
+        UsageError: if none matches.
     """
+    names = measure.chosen(only, (row.name for row in comparisons.ROWS))
     cores, known = str(measure.machine()["cores"]), set()
     for row in comparisons.ROWS:
         asked = json.dumps(row.options)
-        if not fnmatch.fnmatch(row.name, only) or (row.experiment, asked) in known:
+        if row.name not in names or (row.experiment, asked) in known:
             continue
         known.add((row.experiment, asked))
         command = [sys.executable, "-m", "benchmarks.limits", row.experiment, asked]

@@ -1,6 +1,5 @@
 """Measures what sweeps hold beside what is counted before they are compiled."""
 
-import fnmatch
 import json
 import sys
 
@@ -15,13 +14,15 @@ def run(only: str) -> None:
 
     Args:
         only: pattern of experiment names.
+
+    Raises:
+        UsageError: if none matches.
     """
     from rlgen.lab import lanes, memory, request  # which import every algorithm
 
+    names = measure.chosen(only, EXPERIMENTS)
     cores = str(measure.machine()["cores"])
-    for experiment in EXPERIMENTS:
-        if not fnmatch.fnmatch(experiment, only):
-            continue
+    for experiment in names:
         sweeps = []
         for seeds in SEEDS:
             made = request.plan(request.Request(experiment, seeds=seeds))

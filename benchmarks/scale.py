@@ -4,7 +4,6 @@ Every point is a process of its own.  A run is cut to a few updates, so that its
 of learning.
 """
 
-import fnmatch
 import json
 import sys
 from pathlib import Path
@@ -65,13 +64,15 @@ def run(only: str) -> None:
 
     Args:
         only: pattern of experiment names.
+
+    Raises:
+        UsageError: if none matches.
     """
     from rlgen.experiments import catalogue  # which imports every algorithm
 
+    names = measure.chosen(only, (curve.experiment for curve in CURVES))
     cores = str(measure.machine()["cores"])
-    for curve in CURVES:
-        if not fnmatch.fnmatch(curve.experiment, only):
-            continue
+    for curve in (curve for curve in CURVES if curve.experiment in names):
         row, points = catalogue.find(curve.experiment), []
         for count in curve.counts:
             options = json.dumps(curve.options(count, row))

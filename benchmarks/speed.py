@@ -1,12 +1,12 @@
 """Times rlgen beside its peers, in turn."""
 
-import fnmatch
 import json
 import sys
 from pathlib import Path
 
 from benchmarks import measure
 from benchmarks.comparisons import ROWS
+from rlgen.lab.errors import UsageError
 
 CHECKOUTS = ("purejaxrl", "purejaxql", "stoix", "cleanrl")  # peers that are on no registry
 
@@ -19,15 +19,23 @@ def run(peers: Path, checkouts: Path | None, repeats: int, only: str) -> None:
         checkouts: folder of the checkouts of `CHECKOUTS`, each under its name; rows of absent ones are left out.
         repeats: alternating runs of each side.
         only: pattern of row names.
+
+    Raises:
+        UsageError: if no row matches, the checkouts of all that do are absent, or nothing is repeated.
     """
+    measure.check_counts(repeats=repeats)
+    names = measure.chosen(only, (row.name for row in ROWS))
+    asked = [row for row in ROWS if row.name in names]
+    absent = [name for name in CHECKOUTS if checkouts is None or not (checkouts / name).is_dir()]
+    if all(row.peer in absent for row in asked):
+        wanted = ", ".join(dict.fromkeys(row.peer for row in asked))
+        raise UsageError(f"only={only} needs the checkout of {wanted}: name its folder with --checkouts")
     cores = str(measure.machine()["cores"])
-    for row in ROWS:
-        if not fnmatch.fnmatch(row.name, only):
-            continue
+    for row in asked:
         source = ()
-        if row.peer in CHECKOUTS:
-            if checkouts is None or not (checkouts / row.peer).is_dir():
-                continue
+        if row.peer in absent:
+            continue
+        if checkouts and row.peer in CHECKOUTS:
             source = (str((checkouts / row.peer).resolve()),)
         ours = [sys.executable, "-m", "benchmarks.worker", row.experiment, json.dumps(row.options)]
         script = row.script or row.peer

@@ -1,14 +1,37 @@
 """What the benchmarks count, and the page that is made from the results that are kept."""
 
+import itertools
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from jax import lax
 from PIL import Image
 
-from benchmarks import comparisons, figures, films, optimum, products, tables
+from benchmarks import (
+    ablation,
+    comparisons,
+    compiling,
+    figures,
+    films,
+    judges,
+    lander,
+    learning,
+    limits,
+    measure,
+    memory,
+    optimum,
+    products,
+    scale,
+    speed,
+    tables,
+)
+from rlgen import evaluate
 from rlgen.experiments import catalogue
 from rlgen.lab.drawings import Episode
+from rlgen.lab.errors import UsageError
 
 LEFT, RIGHT = jnp.ones((3, 4)), jnp.ones((4, 5))
 
@@ -71,3 +94,74 @@ def test_a_film_is_drawn_again_from_the_episodes_that_are_kept(tmp_path, monkeyp
     assert films.titles() == {path.stem: "policy/ppo/CartPole-v1"}
     with Image.open(path) as picture:
         assert picture.n_frames == 6 + 3
+
+
+WITH_PATTERN = {
+    "learning": lambda only: learning.run(only, None, None),
+    "speed": lambda only: speed.run(Path(), None, 1, only),
+    "scale": scale.run,
+    "limits": limits.run,
+    "memory": memory.run,
+    "compile": lambda only: compiling.run(only, 1),
+    "judges": judges.run,
+    "ablation": lambda only: ablation.run(1, only),
+}
+
+
+@pytest.mark.parametrize("command", WITH_PATTERN)
+def test_a_pattern_that_matches_nothing_is_refused(command, monkeypatch):
+    for name in ("call", "save"):
+        monkeypatch.setattr(measure, name, pytest.fail)
+    with pytest.raises(UsageError, match=r"^only=\*?typo\*? matches none of \d+ names, such as \w"):
+        WITH_PATTERN[command]("typo")
+
+
+def test_rows_whose_checkouts_are_absent_alone_are_refused(tmp_path, monkeypatch):
+    name = next(row.name for row in comparisons.ROWS if row.peer == "purejaxrl")
+    for checkouts in (None, tmp_path):
+        with pytest.raises(UsageError, match="needs the checkout of purejaxrl: name its folder with --checkouts"):
+            speed.run(tmp_path, checkouts, 1, name)
+    (tmp_path / "purejaxrl").mkdir()
+    monkeypatch.setattr(measure, "alternate", lambda sides, repeats: (_ for _ in ()).throw(KeyboardInterrupt(sides)))
+    with pytest.raises(KeyboardInterrupt) as reached:
+        speed.run(tmp_path, tmp_path, 1, name)
+    assert str((tmp_path / "purejaxrl").resolve()) in reached.value.args[0]["purejaxrl"][0]
+
+
+def test_no_seeds_and_no_repeats_are_refused():
+    name = "tabular/q_learning/CliffWalking"
+    for count, start in {
+        "seeds": lambda: learning.run(name, None, 0),
+        "repeats": lambda: compiling.run(name, 0),
+    }.items():
+        with pytest.raises(UsageError, match=f"^{count}=0 is impossible: at least 1 is needed$"):
+            start()
+    with pytest.raises(UsageError, match=r"^seeds=-1 is"):
+        ablation.run(-1, "")
+    with pytest.raises(UsageError, match=r"^repeats=0 is"):
+        speed.run(Path(), None, 0, "*")
+
+
+def test_learning_runs_what_matches_with_as_many_seeds_as_were_asked_for(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(learning.subprocess, "run", lambda command, check: asked.append(command))
+    monkeypatch.setattr(measure, "machine", dict)
+    monkeypatch.setattr(learning, "thin", lambda folder: {"summary": {"points": [{"iqm": 1.0}]}})
+    monkeypatch.setattr(measure, "save", lambda *what: tmp_path)
+    for seeds in (None, 1):
+        learning.run("tabular/q_learning/Cliff*", tmp_path, seeds)
+    own = catalogue.EXPERIMENTS["tabular/q_learning/CliffWalking"].seeds
+    said = {command[2]: [] for command in asked}
+    for command in asked:
+        said[command[2]].append(command[command.index("--seeds") + 1])
+    assert said["tabular/q_learning/CliffWalking"] == [str(own), "1"]
+    assert all(name.startswith("tabular/q_learning/Cliff") for name in said)
+
+
+def test_steps_after_the_end_of_an_episode_are_no_speed(monkeypatch):
+    clock = itertools.count(0.0, 2.0)
+    monkeypatch.setattr(lander.time, "perf_counter", lambda: next(clock))
+    played = evaluate.Episodes(jnp.zeros(4), jnp.array([10, 20, 30, 1_000]))
+    monkeypatch.setattr(lander.evaluate, "episodes", lambda key, policy, env, num: played)
+    _, lengths, speed = lander._ours(4, continuous=False)
+    assert speed == lengths.sum() / 2.0
