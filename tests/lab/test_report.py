@@ -222,7 +222,7 @@ def test_write_needs_a_folder(tmp_path):
         (lambda summary: summary["target"].update(value=10**400), "target.value is 10+, and not a number"),
         (lambda summary: summary["target"].update(direction=1), "target.direction is 1, and not max or min"),
         (lambda summary: summary["target"].update(source=[]), r"target.source is \[\], and not a text"),
-        ("[" * 100_000, "is damaged: "),
+        pytest.param("[" * 100_000, "is damaged: ", id="nested"),
     ],
 )
 def test_damaged_summaries_are_refused_by_name(tmp_path, content, message):
