@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from rlgen import sweep
 from rlgen.experiments import catalogue
 from rlgen.experiments.experiment import Bound, Experiment, bind
-from rlgen.lab import devices, folders, overrides
+from rlgen.lab import devices, folders, grids, overrides
 from rlgen.lab.devices import Devices
 from rlgen.lab.errors import UsageError
 from rlgen.lab.folders import FolderError
@@ -111,7 +111,7 @@ class Plan(NamedTuple):
 
     def label(self, point: int) -> str:
         """Names a grid point by what varies; empty without a grid."""
-        return ", ".join(f"{name}={getattr(self.points[point], name):g}" for name in self.axes)
+        return grids.label({name: getattr(self.points[point], name) for name in self.axes})
 
 
 def plan(request: Request) -> Plan:

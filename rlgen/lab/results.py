@@ -161,18 +161,13 @@ def _draw_curves(
         lambda partial: plots.learning_curves(
             partial,
             arrays["env_steps"],
-            {_label(made, point) or f"{seeds} seed{'s'[: seeds > 1]}": curves[point] for point in points},
+            {made.label(point) or f"{seeds} seed{'s'[: seeds > 1]}": curves[point] for point in points},
             ylabel=task.watched or task.metric,
             title=title,
             target=None if task.watched else _target(made),
             higher_is_better=higher_is_better,
         ),
     )
-
-
-def _label(made: Plan, point: int) -> str:
-    """Names a grid point by what varies; empty without a grid."""
-    return grids.label({name: getattr(made.points[point], name) for name in made.axes})
 
 
 def _draw_response(path: Path, made: Plan, estimates: Any) -> None:
@@ -214,7 +209,7 @@ def _draw_values(path: Path, work: Work, outcome: Outcome) -> None:
     point, seed = divmod(lane, made.request.seeds)
     what = maps.learned(made.experiment, state, made.points[point])
     if what is not None:
-        label = ", ".join(filter(None, (f"seed {seed}", _label(made, point))))
+        label = ", ".join(filter(None, (f"seed {seed}", made.label(point))))
         title = f"{made.experiment.name}: the best run, {label}"
         folders.write(path, lambda partial: maps.draw(partial, where, what, title=title))
 
@@ -289,7 +284,7 @@ def line(made: Plan, summary: Summary, folder: Path) -> str:
     iqm, (low, high) = points[best]["iqm"], points[best]["ci95"]
     value = "not defined" if iqm is None else f"{iqm:.5g}"
     value += "" if low is None or high is None else f" [{low:.5g}, {high:.5g}]"
-    value += f" at {_label(made, best)}" if made.axes else ""
+    value += f" at {made.label(best)}" if made.axes else ""
     aim = f"; target {target['value']:g} {'' if summary['reached'] else 'not '}reached" if target else ""
     num_diverged = sum(len(point["diverged_seeds"]) for point in points)
     diverged = f"; {num_diverged} run{'s'[: num_diverged > 1]} diverged" if num_diverged else ""
