@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -101,17 +102,45 @@ def test_one_process_meets_nobody():
     ALONE.meet("here")
 
 
-def test_processes_that_are_asked_for_different_runs_do_not_begin(tmp_path):
-    folder = tmp_path / "run"
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    words = (*SWEEP, "--steps", 2_000, "--out", folder, "--coordinator", f"127.0.0.1:{port}", "--processes", 2)
-    both = [finish(each) for each in [spawn(*words, "--process-id", index, "--seed", index) for index in range(2)]]
-    assert all(code == 2 for _, code in both), both
-    assert "process 1 and process 0 were asked for different runs" in both[0][0]
-    assert "process 0 refuses: process 1 and process 0 were asked for different runs" in both[1][0]
-    assert not folder.exists()
+class Store:
+    """What the coordination service keeps."""
+
+    def __init__(self):
+        self.values, self.changed = {}, threading.Condition()
+
+    def key_value_set(self, key, value):
+        with self.changed:
+            self.values[key] = value
+            self.changed.notify_all()
+
+    def blocking_key_value_get(self, key, timeout_in_ms):
+        with self.changed:
+            assert self.changed.wait_for(lambda: key in self.values, 60)
+            return self.values[key]
+
+
+@pytest.mark.parametrize(
+    ("runs", "refused"),
+    [("aaa", None), ("aba", "process 1 and process 0 were"), ("abc", "processes 1, 2 and process 0 were")],
+)
+def test_processes_begin_the_same_run_or_none(monkeypatch, runs, refused):
+    store, begun, raised = Store(), [], []
+    monkeypatch.setattr(processes, "_client", lambda: store)
+
+    def begin(index):
+        try:
+            Processes(3, index).agree(runs[index], begin=lambda: begun.append(index))
+        except UsageError as error:
+            raised.append(str(error))
+
+    threads = [threading.Thread(target=begin, args=(index,)) for index in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert begun == ([0] if refused is None else [])
+    assert len(raised) == (0 if refused is None else 3)
+    assert all(f"{refused} asked for different runs" in each for each in raised)
 
 
 def test_no_process_touches_a_run_that_the_first_may_not(alone, tmp_path):
