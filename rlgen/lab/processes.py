@@ -138,6 +138,7 @@ def join(coordinator: str | None, count: int | None, index: int | None) -> Proce
         if not 0 <= index < count:
             raise UsageError(f"process-id={index} is impossible: {count} processes are numbered 0 to {count - 1}")
         settings = {"coordinator_address": coordinator, "num_processes": count, "process_id": index}
+    jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM, and nothing would come of it
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"  # at 3 JAX would not say why it ends when a process is lost
     try:
         # The others wait while the first one scores and writes.
