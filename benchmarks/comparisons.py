@@ -187,9 +187,9 @@ def _vae(library: str, steps: int) -> Row:
 def _checked_out() -> tuple[Row, ...]:
     """Rows beside purejaxql, Stoix and CleanRL, whose budgets are whole numbers of updates."""
 
-    def pqn(preset: str, experiment: str, work: str, seeds: int, steps: int) -> Row:
+    def pqn(preset: str, experiment: str, work: str, seeds: int, steps: int, suffix: str = "") -> Row:
         return Row(
-            name=f"purejaxql_pqn_{_task(experiment)}_{_many(seeds)}",
+            name=f"purejaxql_pqn_{_task(experiment)}_{_many(seeds)}{suffix}",
             experiment=experiment,
             options={"seeds": seeds, "steps": steps},
             peer="purejaxql",
@@ -229,6 +229,7 @@ def _checked_out() -> tuple[Row, ...]:
         pqn("cartpole", "value/pqn/CartPole-v1", cartpole, 16, 102_400),
         pqn("minatar", "value/pqn/Breakout-MinAtar", pixels, 1, 409_600),
         pqn("minatar", "value/pqn/Breakout-MinAtar", pixels, 4, 102_400),
+        pqn("minatar", "value/pqn/Breakout-MinAtar", pixels, 4, 1_003_520, "_long"),  # for what both learn
         ppo(4, 512_000),
         ppo(64, 1_024_000),
         dqn(200_000),

@@ -28,6 +28,7 @@ def run(folder: Path, episodes: int) -> None:
     Raises:
         SystemExit: if its task has no episodes.
     """
+    measure.check_counts(episodes=episodes)
     learned = film.lane(runner.restore(folder), 0)
     env = getattr(learned.experiment.task, "env", None)
     if env is None:

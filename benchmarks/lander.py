@@ -30,6 +30,7 @@ def run(episodes: int) -> None:
     Args:
         episodes: in each.
     """
+    measure.check_counts(episodes=episodes)
     for kind, continuous in (("discrete", False), ("continuous", True)):
         ours, theirs = _ours(episodes, continuous), _theirs(episodes, continuous, _heuristic)
         tests: list[Any] = [stats.ks_2samp(left, right) for left, right in zip(ours[:2], theirs[:2], strict=True)]
@@ -46,6 +47,7 @@ def transfer(folder: Path, episodes: int) -> None:
         folder: of a run of a LunarLander experiment.
         episodes: of each seed, in each.
     """
+    measure.check_counts(episodes=episodes)
     trained = runner.restore(folder)
     experiment = trained.experiment
     task: Any = experiment.task

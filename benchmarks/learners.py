@@ -19,6 +19,7 @@ def run(python: Path, repeats: int) -> None:
         python: the Python that has NumPy and numba.
         repeats: alternating runs of each side.
     """
+    measure.check_counts(repeats=repeats)
     script = str(Path(__file__).parent / "peers" / "tabular.py")
     cores = str(measure.machine()["cores"])
 

@@ -35,6 +35,7 @@ def run(seeds: int) -> None:
     Args:
         seeds: of each.
     """
+    measure.check_counts(seeds=seeds)
     from rlgen.experiments import catalogue  # which imports every algorithm
 
     row, env = catalogue.EXPERIMENTS["value/dqn/CartPole-v1"], adapter.make("CartPole-v1")

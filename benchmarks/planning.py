@@ -141,6 +141,7 @@ def run(repeats: int) -> None:
     Args:
         repeats: timings of each side.
     """
+    measure.check_counts(repeats=repeats)
     sparse, dense = time_sparse(repeats), time_dense(repeats)
     path = measure.save("speed", "planning", {"sparse": sparse, "dense": dense, "machine": measure.machine()})
     sweeps = ", ".join(f"{name} {seconds * 1e6:,.0f} µs" for name, seconds in dense["seconds_a_sweep"].items())

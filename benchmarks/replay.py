@@ -211,6 +211,7 @@ def run_uniform(seeds: int, repeats: int) -> None:
 
 def run(seeds: int, repeats: int) -> None:
     """Times uniform replay, and replay by priority in rings of two sizes."""
+    measure.check_counts(seeds=seeds, repeats=repeats)
     run_uniform(seeds, repeats)
     run_prioritised(CAPACITY, seeds, repeats)
     run_prioritised(LARGE, 1, repeats)

@@ -60,6 +60,7 @@ def run(repeats: int) -> None:
     Args:
         repeats: timings.
     """
+    measure.check_counts(repeats=repeats)
     devices.configure("auto")
     row = catalogue.find(NAME)
     bound = bind(row)

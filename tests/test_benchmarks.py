@@ -18,15 +18,20 @@ from benchmarks import (
     films,
     judges,
     lander,
+    learners,
     learning,
     limits,
     measure,
     memory,
     optimum,
+    overestimation,
+    planning,
     products,
+    replay,
     scale,
     speed,
     tables,
+    walks,
 )
 from rlgen import evaluate
 from rlgen.experiments import catalogue
@@ -128,12 +133,21 @@ def test_rows_whose_checkouts_are_absent_alone_are_refused(tmp_path, monkeypatch
     assert str((tmp_path / "purejaxrl").resolve()) in reached.value.args[0]["purejaxrl"][0]
 
 
-def test_no_seeds_and_no_repeats_are_refused():
+def test_no_seeds_no_repeats_and_no_episodes_are_refused():
     name = "tabular/q_learning/CliffWalking"
-    for count, start in {
-        "seeds": lambda: learning.run(name, None, 0),
-        "repeats": lambda: compiling.run(name, 0),
-    }.items():
+    for count, start in (
+        ("seeds", lambda: learning.run(name, None, 0)),
+        ("seeds", lambda: replay.run(0, 1)),
+        ("seeds", lambda: overestimation.run(0)),
+        ("repeats", lambda: compiling.run(name, 0)),
+        ("repeats", lambda: replay.run(1, 0)),
+        ("repeats", lambda: planning.run(0)),
+        ("repeats", lambda: learners.run(Path(), 0)),
+        ("repeats", lambda: walks.run(0)),
+        ("episodes", lambda: lander.run(0)),
+        ("episodes", lambda: lander.transfer(Path(), 0)),
+        ("episodes", lambda: films.run(Path(), 0)),
+    ):
         with pytest.raises(UsageError, match=f"^{count}=0 is impossible: at least 1 is needed$"):
             start()
     with pytest.raises(UsageError, match=r"^seeds=-1 is"):
