@@ -410,7 +410,8 @@ def _point(path: Path, point: Mapping[str, Any], num_seeds: int) -> Point:
         raise RunError(f"{path} is damaged: a point holds what is no number ({error})") from error
     if len(scores) != num_seeds:
         raise RunError(f"{path} is damaged: a point has {len(scores)} scores for {num_seeds} seeds")
-    return Point(point["hypers"], iqm, (low, high), scores)
+    hypers = {name: math.inf if value is None else value for name, value in point["hypers"].items()}  # null: no limit
+    return Point(hypers, iqm, (low, high), scores)
 
 
 def _read_metrics(path: Path, names: Sequence[str]) -> list[NDArray[Any]]:

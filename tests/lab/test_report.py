@@ -85,6 +85,11 @@ def test_load_run_gives_what_was_written(tmp_path):
     np.testing.assert_array_equal(run.env_steps, 100_000 * np.arange(1, 6))
 
 
+def test_an_unlimited_hyperparameter_is_named_as_it_was_given(tmp_path):
+    run = report.load_run(make_run(tmp_path / "run", grid=(0.5, None)))
+    assert [row[2] for row in table(report.markdown([run]))] == ["learning_rate=0.5", "learning_rate=inf"]
+
+
 def test_markdown_has_a_row_for_each_point(tmp_path):
     dqn = report.load_run(make_run(tmp_path / "a", level=468.0))
     ppo = report.load_run(make_run(tmp_path / "b", experiment="policy/ppo/CartPole-v1", level=490.0, grid=(0.1, 0.2)))
