@@ -56,6 +56,17 @@ TOGETHER = {
             "policy_a3c_CartPole-v1-own-statistics": "A3C, age 7, RMSProp's statistics not shared",
         },
     ),
+    "asynchronous-q-learning": (
+        "CartPole-v1: asynchronous 5-step Q-learning by the mean age of its snapshots in updates",
+        0,
+        {
+            "value_async_q_CartPole-v1-age-0": "age 0: synchronous",
+            "value_async_q_CartPole-v1-age-1": "age 1",
+            "value_async_q_CartPole-v1-age-3": "age 3",
+            "value_async_q_CartPole-v1": "age 7",
+            "value_async_q_CartPole-v1-own-statistics": "age 7, RMSProp's statistics not shared",
+        },
+    ),
     **{
         f"memory-{name}": (
             f"{name}: PPO with and without memory",
