@@ -7,6 +7,7 @@ import tyro
 
 from benchmarks import (
     ablation,
+    cliffwalk,
     compiling,
     figures,
     films,
@@ -191,6 +192,17 @@ def _overestimation(seeds: int = 16) -> None:
     overestimation.run(seeds)
 
 
+@app.command(name="cliffwalk")
+def _cliffwalk(seeds: int = 16, most: int = 12) -> None:
+    """Count the updates that prioritised replay saves where one in thousands of episodes is paid.
+
+    Args:
+        seeds: of each kind of replay and length of the cliff.
+        most: states of the longest.
+    """
+    cliffwalk.run(seeds, most)
+
+
 @app.command(name="optimum")
 def _optimum() -> None:
     """Find the best mean return that Pendulum allows, by dynamic programming."""
@@ -216,6 +228,7 @@ def _tables() -> None:
         *ablation.draw(),
         variance.draw(),
         *overestimation.draw(),
+        *cliffwalk.draw(),
         *scale.draw(),
         *films.draw(),
         tables.write(),

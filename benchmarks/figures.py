@@ -67,6 +67,15 @@ TOGETHER = {
             "value_async_q_CartPole-v1-own-statistics": "age 7, RMSProp's statistics not shared",
         },
     ),
+    "deep-exploration": (
+        "DeepSea-20: one sequence of actions in a million is paid",
+        0,
+        {
+            "value_dqn_DeepSea-20": "DQN, ε-greedy",
+            "value_dqn_DeepSea-20-noisy": "DQN, noisy layers",
+            "value_bootstrapped_dqn_DeepSea-20": "bootstrapped DQN with priors",
+        },
+    ),
     **{
         f"memory-{name}": (
             f"{name}: PPO with and without memory",

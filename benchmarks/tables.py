@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks import ablation, figures, films, measure, overestimation, scale, variance
+from benchmarks import ablation, cliffwalk, figures, films, measure, overestimation, scale, variance
 
 _HEAD = """# Benchmarks
 
@@ -15,7 +15,7 @@ Commands: `python -m benchmarks learning [--only GLOB]`, `python -m benchmarks s
 `python -m benchmarks replay`, `python -m benchmarks planning`, `python -m benchmarks learners
 --python PYTHON`, `python -m benchmarks walks`, `python -m benchmarks scale`, `python -m benchmarks lander`, `python
 -m benchmarks ablation`, `python -m benchmarks variance`, `python -m benchmarks overestimation`, `python -m benchmarks
-film RUN`, `python -m benchmarks optimum`, `python -m benchmarks tables`.
+cliffwalk`, `python -m benchmarks film RUN`, `python -m benchmarks optimum`, `python -m benchmarks tables`.
 """
 
 
@@ -261,7 +261,11 @@ def pictures() -> str:
     """The pictures that hold several results."""
     titles = {name: title for name, (title, *_) in figures.TOGETHER.items()}
     titles |= {"bandit-study": figures.STUDY_TITLE, variance.FIGURE: variance.TITLE}
-    titles |= {overestimation.FIGURE: overestimation.TITLE, scale.FIGURE: scale.TITLE}
+    titles |= {
+        overestimation.FIGURE: overestimation.TITLE,
+        cliffwalk.FIGURE: cliffwalk.TITLE,
+        scale.FIGURE: scale.TITLE,
+    }
     titles |= {study.figure: study.title for study in ablation.STUDIES}
     drawn = {f"{name}.png": title for name, title in titles.items() if (figures.FIGURES / f"{name}.png").exists()}
     drawn |= {f"{name}.gif": f"{title}: a film of the trained policy" for name, title in films.titles().items()}

@@ -12,6 +12,7 @@ from PIL import Image
 
 from benchmarks import (
     ablation,
+    cliffwalk,
     comparisons,
     compiling,
     figures,
@@ -139,6 +140,8 @@ def test_no_seeds_no_repeats_and_no_episodes_are_refused():
         ("seeds", lambda: learning.run(name, None, 0)),
         ("seeds", lambda: replay.run(0, 1)),
         ("seeds", lambda: overestimation.run(0)),
+        ("seeds", lambda: cliffwalk.run(0, 2)),
+        ("most", lambda: cliffwalk.run(1, 0)),
         ("repeats", lambda: compiling.run(name, 0)),
         ("repeats", lambda: replay.run(1, 0)),
         ("repeats", lambda: planning.run(0)),

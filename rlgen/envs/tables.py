@@ -2,7 +2,8 @@
 
 Sources: the random walk is examples 6.2 and 7.1, the windy grid example 6.5, the process of the maximisation bias
 example 6.7 and Baird's star section 11.2 of Sutton and Barto, "Reinforcement Learning: An Introduction" (2018); the
-line of ten cells is this project's own.  Frozen Lake is gymnax's, of which this file gives the arrays.
+line of ten cells is this project's own.  The blind cliff is that of arXiv:1511.05952.  Frozen Lake is gymnax's, of
+which this file gives the arrays.
 
 An observation is the index of the state.  States in which an episode has ended come last, so that the first ones are
 those that a picture or an error over states is about.
@@ -282,6 +283,26 @@ def maximisation_bias(num_actions: int = 10, mean: float = -0.1, deviation: floa
     noise = np.zeros((3, num_actions))
     noise[1] = deviation
     return Table("MaximisationBias", outcomes._replace(deviation=noise))
+
+
+def blind_cliff(num_states: int = 12) -> Table:
+    """A path along which one of two actions falls off a cliff, and only the last step is paid: 1.
+
+    Which action goes on alternates, so that what is right in one state says nothing of the next.  A random policy is
+    paid in one of `2 ** num_states` episodes: such a success is stored among thousands of failures.
+
+    Args:
+        num_states: that do not end an episode.
+
+    Returns:
+        The environment: action 0 goes on from even states, action 1 from odd ones; the last state is the end.
+    """
+    inner = np.arange(num_states)
+    successor = np.full((num_states + 1, 2), num_states)
+    successor[inner, inner % 2] = inner + 1
+    reward = np.zeros((num_states + 1, 2))
+    reward[num_states - 1, (num_states - 1) % 2] = 1
+    return Table("BlindCliff", _certain(successor, reward, start=0, terminal=np.arange(num_states + 1) == num_states))
 
 
 def process(native: environment.Environment) -> MDP:

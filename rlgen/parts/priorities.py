@@ -105,7 +105,7 @@ def add(priorities: Priorities, step: Array, *, size: int, num: int, sort_period
         raise ValueError(f"sort_period={sort_period} is not between 1 and the {size // num} updates that fill the ring")
     error = lax.dynamic_update_slice(priorities.error, jnp.full(num, priorities.largest), (start,))
     since = step % sort_period
-    order, rank = lax.cond(since == 0, _sort, lambda _: (priorities.order, priorities.rank), error)
+    order, rank = lax.cond(since == 0, ranks, lambda _: (priorities.order, priorities.rank), error)
     ranked = jnp.minimum(step - since + 1, size // num) * num
     ranked, fresh, end = (leaf.astype(jnp.int32) for leaf in (ranked, since * num, start + num))
     return Ranking(error, order, rank, ranked, fresh, end, priorities.largest)
@@ -164,6 +164,13 @@ def sample(key: Key, priorities: Priorities, batch_size: int, alpha: Array | flo
     return index, mass / total
 
 
+def ranks(error: Array) -> tuple[Array, Array]:
+    """Sorts slots by falling error, `[N]`; gives `(order, rank)` as a `Ranking` holds them."""
+    slots = lax.iota(jnp.int32, error.size)
+    order = lax.sort((-error, slots), num_keys=1, is_stable=True)[1]
+    return order, jnp.zeros_like(slots).at[order].set(slots, unique_indices=True, mode="promise_in_bounds")
+
+
 def weights(probability: Array, beta: Array | float) -> Array:
     """Importance weights `(N P(i))^-β` over the largest of them, in which `N` cancels.
 
@@ -211,12 +218,6 @@ def _descend(masses: Array, rest: Array) -> tuple[Array, Array, Array]:
     child = jnp.where((masses > 0) & (before <= rest[:, None]), lax.iota(jnp.int32, arity), 0).max(-1)
     begins, mass = (jnp.take_along_axis(row, child[:, None], -1)[:, 0] for row in (before, masses))
     return child, rest - begins, mass
-
-
-def _sort(error: Array) -> tuple[Array, Array]:
-    slots = lax.iota(jnp.int32, error.size)
-    order = lax.sort((-error, slots), num_keys=1, is_stable=True)[1]
-    return order, jnp.zeros_like(slots).at[order].set(slots, unique_indices=True, mode="promise_in_bounds")
 
 
 def _sample_ranks(quantile: Array, ranking: Ranking, alpha: Array) -> tuple[Array, Array]:

@@ -1,6 +1,7 @@
 """Processes given by their outcomes: the arrays against samples, gymnasium, published values and hand computation."""
 
 import functools
+import itertools
 
 import gymnasium.spaces
 import gymnax
@@ -27,6 +28,7 @@ TABLES = {
     "stochastic windy, king's moves": tables.windy_grid(kings_moves=True, stochastic=True),
     "baird": tables.baird(),
     "maximisation bias": tables.maximisation_bias(),
+    "blind cliff": tables.blind_cliff(5),
 }
 UNUSUAL = {"is_slippery": True, "success_rate": 0.7, "reward_schedule": (2.0, -1.0, -0.25)}
 LAKES = {
@@ -198,6 +200,23 @@ def test_bias_is_worse_than_nothing():
     process = to_numpy(tables.maximisation_bias(3, -0.5).mdp())
     found = jax.jit(planning.value_iteration)(process, 1.0)
     np.testing.assert_allclose(found.q_values, [[-0.5, 0, 0], [-0.5, -0.5, -0.5], [0, 0, 0]])
+
+
+@pytest.mark.parametrize("num_states", [1, 4])
+def test_one_sequence_of_actions_walks_the_blind_cliff(num_states):
+    native = tables.blind_cliff(num_states)
+    process = to_numpy(native.mdp())
+    assert process.terminal.tolist() == [False] * num_states + [True]
+    paid = []
+    for actions in itertools.product([0, 1], repeat=num_states):
+        state, reward, length = int(np.argmax(process.start)), 0.0, 0
+        while not process.terminal[state]:
+            action = actions[length]
+            reward += process.reward[state, action]
+            state, length = int(np.argmax(process.transition[state, action])), length + 1
+        if reward:
+            paid.append((actions, reward, length))
+    assert paid == [(tuple(i % 2 for i in range(num_states)), 1.0, num_states)]
 
 
 def test_noise_of_the_reward_is_gaussian():

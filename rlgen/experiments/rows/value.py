@@ -215,13 +215,13 @@ BOOTSTRAPPED = tuple(
         name=f"value/bootstrapped_dqn/DeepSea-{size}",
         algorithm=bootstrapped_dqn,
         task=deep_sea(size),
-        config=bootstrapped_dqn.Config(num_heads=size),
+        config=bootstrapped_dqn.Config(num_heads=min(size, 20)),
         hypers=bootstrapped_dqn.Hypers(),
-        steps=size * 2_000,
+        steps=steps,
         target=_SOLVED,
         tiny={"num_envs": 2, "batch_size": 4, "capacity": 16, "warm_up": 3, "num_heads": 3, "hidden_sizes": (8,)},
     )
-    for size in (10, 20)
+    for size, steps in ((10, 20_000), (20, 40_000), (30, 30_000))
 )
 
 # Settings of PQN are those of its authors' code, github.com/mttga/purejaxql.
