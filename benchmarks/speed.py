@@ -21,7 +21,8 @@ def run(peers: Path, checkouts: Path | None, repeats: int, only: str) -> None:
         only: pattern of row names.
 
     Raises:
-        UsageError: if no row matches, the checkouts of all that do are absent, or nothing is repeated.
+        UsageError: if no row matches, the checkouts of all that do are absent, the environment of a peer is, or nothing
+            is repeated.
     """
     measure.check_counts(repeats=repeats)
     names = measure.chosen(only, (row.name for row in ROWS))
@@ -30,16 +31,18 @@ def run(peers: Path, checkouts: Path | None, repeats: int, only: str) -> None:
     if all(row.peer in absent for row in asked):
         wanted = ", ".join(dict.fromkeys(row.peer for row in asked))
         raise UsageError(f"only={only} needs the checkout of {wanted}: name its folder with --checkouts")
+    asked = [row for row in asked if row.peer not in absent]
+    for script in dict.fromkeys(row.script or row.peer for row in asked):
+        if not _python(peers, script).exists():
+            raise UsageError(f"{_python(peers, script)} is absent: `scripts/peers {script}` makes it")
     cores = str(measure.machine()["cores"])
     for row in asked:
         source = ()
-        if row.peer in absent:
-            continue
         if checkouts and row.peer in CHECKOUTS:
             source = (str((checkouts / row.peer).resolve()),)
         ours = [sys.executable, "-m", "benchmarks.worker", row.experiment, json.dumps(row.options)]
         script = row.script or row.peer
-        theirs = [str(peers / script / "bin" / "python"), "-P", "-m", f"benchmarks.peers.{script}", *source]
+        theirs = [str(_python(peers, script)), "-P", "-m", f"benchmarks.peers.{script}", *source]
         theirs += row.arguments
         environment = {"PYTHONPATH": str(Path(__file__).parents[1])}
         said = measure.alternate(
@@ -50,3 +53,8 @@ def run(peers: Path, checkouts: Path | None, repeats: int, only: str) -> None:
         content = {"name": row.name, "work": row.work, "peer": row.peer, "ratio": ratio, **sides}
         path = measure.save("speed", row.name, {**content, "machine": measure.machine()})
         print(f"{path}: {ratio:.2f} times {row.peer}")
+
+
+def _python(peers: Path, script: str) -> Path:
+    """The Python of a peer's environment."""
+    return peers / script / "bin" / "python"

@@ -1,6 +1,7 @@
 """What the benchmarks count, and the page that is made from the results that are kept."""
 
 import itertools
+import re
 from pathlib import Path
 
 import jax
@@ -127,7 +128,11 @@ def test_rows_whose_checkouts_are_absent_alone_are_refused(tmp_path, monkeypatch
     for checkouts in (None, tmp_path):
         with pytest.raises(UsageError, match="needs the checkout of purejaxrl: name its folder with --checkouts"):
             speed.run(tmp_path, checkouts, 1, name)
-    (tmp_path / "purejaxrl").mkdir()
+    python = tmp_path / "purejaxrl" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    with pytest.raises(UsageError, match=f"^{re.escape(str(python))} is absent: `scripts/peers purejaxrl` makes it$"):
+        speed.run(tmp_path, tmp_path, 1, name)
+    python.touch()
     monkeypatch.setattr(measure, "alternate", lambda sides, repeats: (_ for _ in ()).throw(KeyboardInterrupt(sides)))
     with pytest.raises(KeyboardInterrupt) as reached:
         speed.run(tmp_path, tmp_path, 1, name)
