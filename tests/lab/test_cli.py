@@ -202,7 +202,7 @@ def test_a_sweep_fills_in_what_was_not_typed(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     asked = []
     monkeypatch.setattr(runner, "run", lambda *wanted: asked.append(wanted))
-    assert cli.main(["sweep", "Breakout-MinAtar-1M"]) == 0
+    assert cli.main(["sweep", "ppo/Breakout-MinAtar-1M"]) == 0
     ((wanted, folder, _, _),) = asked
     assert (wanted.seeds, wanted.steps, wanted.devices, wanted.grid) == (8, None, "auto", ())
     assert folder.is_dir()
