@@ -178,13 +178,14 @@ def evaluate(command: cli.Evaluate) -> None:
 
 def report(command: cli.Report) -> None:
     """Writes a report on runs and prints its table."""
+    from rlgen.lab import finished
     from rlgen.lab import report as reports
     from rlgen.lab.errors import UsageError
 
     if not command.folders:
         raise UsageError("a report needs a run folder")
     out = command.out or (command.folders[0] if len(command.folders) == 1 else Path("report"))
-    runs = [reports.load_run(folder) for folder in command.folders]
+    runs = [finished.load(folder) for folder in command.folders]
     path = reports.write(command.folders, out)
     console = _console()
     console.print(reports.markdown(runs), soft_wrap=True)
@@ -233,7 +234,7 @@ def exit_code(error: Exception) -> int | None:
     from rlgen.lab.checkpoints import CheckpointError
     from rlgen.lab.data import DataError
     from rlgen.lab.errors import UsageError
-    from rlgen.lab.report import RunError
+    from rlgen.lab.finished import RunError
     from rlgen.lab.training import Interrupted
 
     if isinstance(error, Interrupted):
@@ -294,11 +295,11 @@ def _best(command: cli.Play, higher_is_better: bool) -> tuple[int, int]:
     """Chooses point and seed: those that were asked for, and else the best by score; what diverged comes last."""
     import numpy as np
 
-    from rlgen.lab import report as reports
+    from rlgen.lab import finished
 
     if command.point is not None and command.seed is not None:
         return command.point, command.seed
-    scores = np.stack([point.scores for point in reports.load_run(command.folder).points])
+    scores = np.stack([point.scores for point in finished.load(command.folder).points])
     rank = np.where(np.isfinite(scores), scores if higher_is_better else -scores, -np.inf)
     points = range(len(rank)) if command.point is None else [command.point]
     seeds = range(rank.shape[1]) if command.seed is None else [command.seed]

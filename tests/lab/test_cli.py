@@ -439,7 +439,7 @@ def test_a_run_without_limits_is_read_back(capsys, tmp_path):
 def test_the_best_lane(finished, monkeypatch):
     scores = np.array([[3.0, math.nan, 1.0], [5.0, 2.0, math.inf]])
     points = [type("Point", (), {"scores": row}) for row in scores]
-    monkeypatch.setattr("rlgen.lab.report.load_run", lambda folder: type("Run", (), {"points": points}))
+    monkeypatch.setattr("rlgen.lab.finished.load", lambda folder: type("Run", (), {"points": points}))
     choose = commands._best
     assert choose(cli.Play(finished), True) == (1, 0)
     assert choose(cli.Play(finished), False) == (0, 2)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rlgen.lab import plots, report, statistics
+from rlgen.lab import finished, plots, report, statistics
 from rlgen.lab.folders import FolderError
 
 NUM_SEEDS, NUM_WINDOWS = 6, 5
@@ -32,7 +32,7 @@ def make_run(folder, *, experiment="value/dqn/CartPole-v1", level=470.0, grid=(0
         }
         for rate, row in zip(grid, scores, strict=True)
     ]
-    summary = dict.fromkeys(report.SUMMARY_KEYS) | {
+    summary = dict.fromkeys(finished.SUMMARY_KEYS) | {
         "experiment": experiment,
         "seeds": NUM_SEEDS,
         "env_steps": 500_000,
@@ -73,10 +73,10 @@ def table(text):
     return [[cell.strip() for cell in row.strip("|").split(" | ")] for row in rows[2:]]
 
 
-def test_load_run_gives_what_was_written(tmp_path):
+def test_load_gives_what_was_written(tmp_path):
     folder = make_run(tmp_path / "run", grid=(0.1, 0.2))
     edit(folder, lambda summary: summary["points"][1].update(per_seed=[None] * NUM_SEEDS, iqm=None, ci95=[None, None]))
-    run = report.load_run(folder)
+    run = finished.load(folder)
     assert run.path == folder and run.task == "CartPole-v1" and run.summary["seeds"] == NUM_SEEDS
     np.testing.assert_array_equal(run.points[0].scores, 470.0 + np.arange(6))
     assert np.isnan(run.points[1].scores).all() and np.isnan(run.points[1].iqm)
@@ -86,13 +86,13 @@ def test_load_run_gives_what_was_written(tmp_path):
 
 
 def test_an_unlimited_hyperparameter_is_named_as_it_was_given(tmp_path):
-    run = report.load_run(make_run(tmp_path / "run", grid=(0.5, None)))
+    run = finished.load(make_run(tmp_path / "run", grid=(0.5, None)))
     assert [row[2] for row in table(report.markdown([run]))] == ["learning_rate=0.5", "learning_rate=inf"]
 
 
 def test_markdown_has_a_row_for_each_point(tmp_path):
-    dqn = report.load_run(make_run(tmp_path / "a", level=468.0))
-    ppo = report.load_run(make_run(tmp_path / "b", experiment="policy/ppo/CartPole-v1", level=490.0, grid=(0.1, 0.2)))
+    dqn = finished.load(make_run(tmp_path / "a", level=468.0))
+    ppo = finished.load(make_run(tmp_path / "b", experiment="policy/ppo/CartPole-v1", level=490.0, grid=(0.1, 0.2)))
     text = report.markdown([dqn, ppo])
     first, second, third = table(text)
     low, high = dqn.points[0].interval
@@ -118,7 +118,7 @@ def test_markdown_has_a_row_for_each_point(tmp_path):
 
 
 def test_runs_of_one_experiment_are_named_by_folder_and_differences(tmp_path):
-    runs = [report.load_run(make_run(tmp_path / name, grid=(rate,))) for name, rate in (("a", 0.1), ("b", 0.2))]
+    runs = [finished.load(make_run(tmp_path / name, grid=(rate,))) for name, rate in (("a", 0.1), ("b", 0.2))]
     text = report.markdown(runs)
     assert [row[:3] for row in table(text)] == [
         ["a", "value/dqn/CartPole-v1", "learning_rate=0.1"],
@@ -129,8 +129,8 @@ def test_runs_of_one_experiment_are_named_by_folder_and_differences(tmp_path):
 
 
 def test_losses_are_better_when_lower(tmp_path):
-    low = report.load_run(make_run(tmp_path / "low", experiment="generative/vae/mnist", level=100.0, loss=True))
-    high = report.load_run(make_run(tmp_path / "high", experiment="generative/flow/mnist", level=480.0, loss=True))
+    low = finished.load(make_run(tmp_path / "low", experiment="generative/vae/mnist", level=100.0, loss=True))
+    high = finished.load(make_run(tmp_path / "high", experiment="generative/flow/mnist", level=480.0, loss=True))
     text = report.markdown([low, high])
     assert "**1.00 [1.00, 1.00]**" in text
     assert [row[6:8] for row in table(text)] == [[f"≤ 475 ({SOURCE})", "yes"], [f"≤ 475 ({SOURCE})", "no"]]
@@ -139,7 +139,7 @@ def test_losses_are_better_when_lower(tmp_path):
 def test_diverged_seeds_are_counted_and_undefined_numbers_dashed(tmp_path):
     folder = make_run(tmp_path / "run", target=None, steps_per_second=None)
     edit(folder, lambda summary: summary["points"][0].update(per_seed=[470.0] * 5 + [None], ci95=[None, 470.0]))
-    (row,) = table(report.markdown([report.load_run(folder)]))
+    (row,) = table(report.markdown([finished.load(folder)]))
     assert row[5].endswith("[—, 470], 1 diverged") and row[6:] == ["—", "—", "—"]
 
 
@@ -162,7 +162,7 @@ def test_write_compares_the_best_points(tmp_path, monkeypatch):
         make_run(tmp_path / "b", level=50.0, loss=True, experiment="generative/flow/mnist"),
     ]
     edit(folders[1], lambda summary: summary["points"][0]["per_seed"].__setitem__(0, None))
-    curve = report.load_run(folders[1]).curve
+    curve = finished.load(folders[1]).curve
     curve[0, 0, 3:] = np.nan
     resaved(curve=curve)(folders[1] / "metrics.npz")
     path = report.write(folders, tmp_path / "new" / "out")
@@ -239,8 +239,8 @@ def test_damaged_summaries_are_refused_by_name(tmp_path, content, message):
         path.write_text(content)
     else:
         edit(folder, content)
-    with pytest.raises(report.RunError, match=rf"run/summary\.json .*{message}"):
-        report.load_run(folder)
+    with pytest.raises(finished.RunError, match=rf"run/summary\.json .*{message}"):
+        finished.load(folder)
 
 
 def short(path):
@@ -298,8 +298,8 @@ def said(byte, offset):
 def test_damaged_metrics_are_refused_by_name(tmp_path, damage, message):
     folder = make_run(tmp_path / "run")
     damage(folder / "metrics.npz")
-    with pytest.raises(report.RunError, match=rf"run/metrics\.npz {message}"):
-        report.load_run(folder)
+    with pytest.raises(finished.RunError, match=rf"run/metrics\.npz {message}"):
+        finished.load(folder)
 
 
 def test_of_a_large_grid_the_best_points_are_listed_and_drawn(tmp_path, monkeypatch):
@@ -310,7 +310,7 @@ def test_of_a_large_grid_the_best_points_are_listed_and_drawn(tmp_path, monkeypa
     rates = tuple(float(index) for index in range(1, 61))
     large = make_run(tmp_path / "large", grid=rates)
     edit(large, lambda summary: summary["points"].reverse())  # the best comes last
-    run = report.load_run(large)
+    run = finished.load(large)
     text = report.markdown([run])
     rows = table(text)
     assert [row[2] for row in rows] == [f"learning_rate={rate:g}" for rate in rates[: report.MAX_ROWS]]
