@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.peers import timing
 from rlgen.lab import grids
 from rlgen.lab.errors import UsageError
 from rlgen.lab.statistics import Estimate
@@ -87,6 +88,8 @@ def alternate(
 ) -> dict[str, list[dict[str, Any]]]:
     """Runs every side once, then every side again, so that a slow minute of the machine meets all of them.
 
+    Each time names a seed of its own, the same for all sides, so that none is judged by one lucky run.
+
     Args:
         sides: command and environment of each, by name.
         repeats: how many times.
@@ -95,18 +98,20 @@ def alternate(
         What each side said, by name.
     """
     said: dict[str, list[dict[str, Any]]] = {name: [] for name in sides}
-    for _ in range(repeats):
+    for repeat in range(repeats):
         for name, (command, environment) in sides.items():
-            said[name].append(call(command, environment))
+            said[name].append(call(command, {**environment, timing.SEED: str(repeat)}))
     return said
 
 
 def summarise(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Median of every number, the range of the speed, and the returns of all seeds, which repeats share."""
+    """Median of every number, the range of the speed, and the returns of all seeds of all runs."""
     keys = [key for key, value in runs[0].items() if isinstance(value, int | float)]
     medians: dict[str, Any] = {key: statistics.median(run[key] for run in runs) for key in keys}
     speeds = [run["steps_per_second"] for run in runs]
-    kept = {key: runs[0][key] for key in ("final_returns", "library") if key in runs[0]}
+    kept: dict[str, Any] = {"library": runs[0]["library"]} if "library" in runs[0] else {}
+    if "final_returns" in runs[0]:
+        kept["final_returns"] = [value for run in runs for value in run["final_returns"]]
     return {**medians, "repeats": len(runs), "range": [min(speeds), max(speeds)], **kept}
 
 

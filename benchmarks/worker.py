@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from benchmarks.peers import timing
 from rlgen import sweep
 from rlgen.experiments import catalogue
 from rlgen.experiments.experiment import Bound, Experiment, bind
@@ -65,7 +66,7 @@ def prepare(row: Experiment, bound: Bound, seeds: int, mesh: Mesh) -> Prepared:
     """Compiles and runs what makes the first state."""
     data = lanes.load_data(row)
     program = sweep.build(bound.make_run, mesh)
-    keys = sweep.place(sweep.keys(0, seeds), mesh)
+    keys = sweep.place(sweep.keys(timing.seed(), seeds), mesh)
     hypers = sweep.place(sweep.stack([bound.hypers], seeds), mesh)
     return Prepared(program.advance, data, keys, hypers, jax.block_until_ready(program.init(data, keys, hypers)))
 

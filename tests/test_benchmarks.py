@@ -2,6 +2,7 @@
 
 import itertools
 import re
+import sys
 from pathlib import Path
 
 import jax
@@ -35,6 +36,7 @@ from benchmarks import (
     tables,
     walks,
 )
+from benchmarks.peers import timing
 from rlgen import evaluate
 from rlgen.experiments import catalogue
 from rlgen.lab.drawings import Episode
@@ -137,6 +139,17 @@ def test_rows_whose_checkouts_are_absent_alone_are_refused(tmp_path, monkeypatch
     with pytest.raises(KeyboardInterrupt) as reached:
         speed.run(tmp_path, tmp_path, 1, name)
     assert str((tmp_path / "purejaxrl").resolve()) in reached.value.args[0]["purejaxrl"][0]
+
+
+def test_every_repeat_has_a_seed_of_its_own_which_all_sides_share():
+    tell = "import json; from benchmarks.peers import timing; s = timing.seed()"
+    says = f"{tell}; print(json.dumps(dict(steps_per_second=10.0 * s, final_returns=[s])))"
+    side = [sys.executable, "-c", says], {}
+    said = measure.alternate({"left": side, "right": side}, 3)
+    assert said["left"] == said["right"]
+    summary = measure.summarise(said["left"])
+    assert summary == {"steps_per_second": 10.0, "repeats": 3, "range": [0.0, 20.0], "final_returns": [0, 1, 2]}
+    assert timing.seed() == 0
 
 
 def test_no_seeds_no_repeats_and_no_episodes_are_refused():

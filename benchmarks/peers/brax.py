@@ -102,7 +102,11 @@ def main(name, options):
     spent = []
     with mock.patch("jax.pmap", timed(jax.pmap, spent)):
         _, _, metrics = train(
-            Pendulum(), episode_length=EPISODE, network_factory=functools.partial(factory, **network), **options
+            Pendulum(),
+            episode_length=EPISODE,
+            network_factory=functools.partial(factory, **network),
+            seed=timing.seed(),
+            **options,
         )
     seconds = [sum(phase) for phase in zip(*spent, strict=True)]
     timing.say(seconds, options["num_timesteps"], metrics["eval/episode_reward"])

@@ -87,7 +87,7 @@ def final_return(steps):
 
 def main(checkout, options):
     """Runs the script, and prints what its loop took."""
-    options = {"total_timesteps": 500_000, **options}
+    options = {"total_timesteps": 500_000, "seed": timing.seed(), **options}
     sys.path.insert(0, str(checkout))
     sys.modules["torch.utils.tensorboard"] = types.SimpleNamespace(SummaryWriter=Log)
     gymnasium.vector.SyncVectorEnv = Environments

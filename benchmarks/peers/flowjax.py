@@ -45,7 +45,7 @@ def circles(key, num):
     return points + NOISE * jax.random.normal(noise_key, (num, 2))
 
 
-def scanned(flow, draw, num_steps):
+def scanned(key, flow, draw, num_steps):
     """Compiles and runs the scan: seconds of lowering, compiling and running, and the loss of every step."""
     params, static = eqx.partition(flow, eqx.is_inexact_array, is_leaf=lambda x: isinstance(x, paramax.NonTrainable))
     optimiser = optax.adam(RATE)
@@ -62,19 +62,20 @@ def scanned(flow, draw, num_steps):
     def run(params, key):
         return jax.lax.scan(body, (params, optimiser.init(params)), jax.random.split(key, num_steps))[1]
 
-    return timing.phases(run, params, jax.random.key(1))
+    return timing.phases(run, params, key)
 
 
-def fitted(flow, draw, num_steps):
+def fitted(key, flow, draw, num_steps):
     """Runs the library's own loop, which compiles as it begins; its first epoch does not count."""
-    points = draw(jax.random.key(1), min(MOST, num_steps * BATCH))
+    points_key, fit_key = jax.random.split(key)
+    points = draw(points_key, min(MOST, num_steps * BATCH))
     settings = {"learning_rate": RATE, "batch_size": BATCH, "val_prop": 0.1, "show_progress": False}
     start = time.perf_counter()
-    fit_to_data(jax.random.key(2), flow, data=points, max_epochs=1, max_patience=10_000, **settings)
+    fit_to_data(fit_key, flow, data=points, max_epochs=1, max_patience=10_000, **settings)
     compiled = time.perf_counter() - start
     epochs = max(num_steps * BATCH // int(0.9 * len(points)), 1)
     start = time.perf_counter()
-    _, losses = fit_to_data(jax.random.key(2), flow, data=points, max_epochs=epochs, max_patience=10_000, **settings)
+    _, losses = fit_to_data(fit_key, flow, data=points, max_epochs=epochs, max_patience=10_000, **settings)
     return (0.0, compiled, time.perf_counter() - start), jnp.array(losses["val"])
 
 
@@ -82,9 +83,10 @@ def main(options):
     """Measures and prints."""
     draw = {"moons": moons, "circles": circles}[options["task"]]
     num_steps = options["steps"] // BATCH
-    flow = coupling_flow(jax.random.key(0), base_dist=StandardNormal((2,)))
+    flow_key, key = jax.random.split(jax.random.key(timing.seed()))
+    flow = coupling_flow(flow_key, base_dist=StandardNormal((2,)))
     measure = {"scan": scanned, "fit": fitted}[options["loop"]]
-    seconds, losses = measure(flow, draw, num_steps)
+    seconds, losses = measure(key, flow, draw, num_steps)
     timing.say(seconds, num_steps * BATCH, losses[-max(len(losses) // 50, 1) :].mean())
 
 

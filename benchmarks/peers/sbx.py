@@ -29,7 +29,7 @@ def build(algorithm, settings):
     if "action_noise" in settings:
         deviation = np.atleast_1d(settings.pop("action_noise"))
         settings["action_noise"] = NormalActionNoise(np.zeros_like(deviation), deviation)
-    return algorithm("MlpPolicy", settings.pop("env"), seed=0, device="cpu", **settings)
+    return algorithm("MlpPolicy", settings.pop("env"), seed=timing.seed(), device="cpu", **settings)
 
 
 def share(model, other):

@@ -61,7 +61,7 @@ def prepare(checkout, options):
 
     config = check_total_timesteps(composed(checkout, options))
     environment, _ = make_env.make(config)
-    train, _, state = ff_ppo.learner_setup(environment, jax.random.split(jax.random.PRNGKey(0), 3), config)
+    train, _, state = ff_ppo.learner_setup(environment, jax.random.split(jax.random.PRNGKey(timing.seed()), 3), config)
     return train, state, config.arch.num_updates * config.system.rollout_length * config.arch.total_num_envs
 
 

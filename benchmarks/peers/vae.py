@@ -65,7 +65,7 @@ def in_torch(images, num_steps):
     """Trains with PyTorch: seconds of lowering, warming up and running, and the loss of every step."""
     import torch
 
-    torch.manual_seed(0)
+    torch.manual_seed(timing.seed())
     images = torch.tensor(images)
     start = time.perf_counter()
     train(images, WARM)
@@ -126,7 +126,7 @@ def in_flax(images, num_steps):
         steps = jax.random.split(steps_key, num_steps), order.reshape(-1, BATCH)[:num_steps]
         return jax.lax.scan(body, (params, optimiser.init(params)), steps)[1]
 
-    return timing.phases(run, images, jax.random.key(0))
+    return timing.phases(run, images, jax.random.key(timing.seed()))
 
 
 def main(options):

@@ -87,6 +87,23 @@ class LinearQuadratic(environment.Environment[LinearQuadraticState, environment.
         closed = np.sqrt(discount) * (self.transition + self.control @ gain.T)
         return scipy.linalg.solve_discrete_lyapunov(closed.T, self.state_cost + gain @ self.action_cost @ gain.T)
 
+    def expected_return(self, gain: np.ndarray) -> float:
+        """What a linear policy earns in an episode on average.
+
+        Args:
+            gain: `θ`, `[S, D]`.
+
+        Returns:
+            The sum of rewards, without a discount.
+        """
+        closed = self.transition + self.control @ gain.T
+        cost = self.state_cost + gain @ self.action_cost @ gain.T
+        spread, total = np.eye(len(closed)), 0.0  # E[x xᵀ], step after step
+        for _ in range(self.max_steps):
+            total -= float(np.trace(cost @ spread))
+            spread = closed @ spread @ closed.T + self.noise**2 * np.eye(len(closed))
+        return total
+
     def reset_env(self, key: Key, params: environment.EnvParams) -> tuple[Array, LinearQuadraticState]:
         """Starts anywhere, `x ~ N(0, I)`; the key is consumed."""
         del params

@@ -28,6 +28,19 @@ def test_worth_is_the_sum_of_costs_and_no_gain_is_better(discount):
         assert cost_of(env, gain + 0.05 * rng.normal(size=gain.shape), discount, place) > best
 
 
+def test_the_expected_return_is_the_mean_over_episodes():
+    env, rng = lqr.LinearQuadratic(seed=3, size=3, num_controls=2, noise=0.3), np.random.default_rng(0)
+    gain, places = env.gain(0.9), rng.normal(size=(100_000, 3))
+    returns = np.zeros(len(places))
+    for _ in range(env.max_steps):
+        actions = places @ gain
+        returns -= np.einsum("ni,ij,nj->n", places, env.state_cost, places)
+        returns -= np.einsum("ni,ij,nj->n", actions, env.action_cost, actions)
+        places = places @ env.transition.T + actions @ env.control.T + env.noise * rng.normal(size=places.shape)
+    error = returns.std() / np.sqrt(len(returns))
+    assert abs(env.expected_return(gain) - returns.mean()) < 4 * error < 0.01 * abs(returns.mean())
+
+
 def test_a_step_by_hand_and_the_end_by_the_time_limit():
     native = lqr.LinearQuadratic(noise=0.0, max_steps=2)
     spec = adapter.make(native).spec
