@@ -89,7 +89,7 @@ def _rejax(
     return Row(
         name=f"rejax_{algorithm}_{_task(experiment)}_{name or _many(seeds)}",
         experiment=experiment,
-        options={"seeds": seeds, "steps": steps, **ours},
+        options={"seeds": seeds, "steps": steps, "scored": True, **ours},
         peer="rejax",
         arguments=(algorithm, json.dumps(settings)),
         work=f"{work}, {steps:,} steps a seed, {_many(seeds, ' ')}",
@@ -246,7 +246,7 @@ def _brax() -> tuple[Row, ...]:
         return Row(
             name=f"brax_{algorithm}_pendulum_{envs}_env{'s'[: envs > 1]}",
             experiment=experiment,
-            options={"steps": steps, **ours, "config": {"num_envs": envs, **ours["config"]}},
+            options={"steps": steps, "scored": True, **ours, "config": {"num_envs": envs, **ours["config"]}},
             peer="brax",
             arguments=(algorithm, json.dumps(settings)),
             work=f"{algorithm.upper()} Pendulum-v1, {many}{work}, {steps:,} steps, 1 seed",
@@ -301,7 +301,7 @@ def _brax() -> tuple[Row, ...]:
         ppo(64, 32, 8, 501_760),
         ppo(1_024, 16, 16, 1_638_400),
         sac(1, 1, 5_000, 20_000),
-        sac(16, 8, 4_800, 38_400),  # so that episodes of ours end with the last update
+        sac(16, 8, 4_800, 38_400),
     )
 
 

@@ -99,7 +99,9 @@ def speed() -> str:
         )
     head = ["work", "peer", "rlgen steps/s", "peer's steps/s", "ratio", "runs", "compile s", "peak MB", "at the end"]
     parts += [
-        "Medians of alternating runs in their own processes; pairs are rlgen / peer; models of data end with a loss.\n",
+        "Medians of alternating runs in their own processes, a seed a run; pairs are rlgen / peer.  Models of data end"
+        " with a loss, rejax, brax and rlgen beside them with what the trained policies earn, and all else with the"
+        " last episodes of training.\n",
         _table(head, rows),
     ]
     parts += [_planning(result) for result in results if "sparse" in result]

@@ -4,8 +4,9 @@ Run it as::
 
     JAX_NUM_CPU_DEVICES=2 python -m benchmarks.worker policy/ppo/CartPole-v1 '{"seeds": 16}'
 
-Options: `seeds`, `steps` or `updates` of each, `config` and `hypers` (fields to replace).  Lanes are sharded over all
-devices.
+Options: `seeds`, `steps` or `updates` of each, `config` and `hypers` (fields to replace), and `scored`: whether the
+final return is what the trained policies score, and not that of the last episodes of training.  Lanes are sharded over
+all devices.
 """
 
 import dataclasses
@@ -71,9 +72,10 @@ def prepare(row: Experiment, bound: Bound, seeds: int, mesh: Mesh) -> Prepared:
     return Prepared(program.advance, data, keys, hypers, jax.block_until_ready(program.init(data, keys, hypers)))
 
 
-def measure(row: Experiment, bound: Bound, seeds: int, devices: int) -> dict[str, Any]:
+def measure(row: Experiment, bound: Bound, seeds: int, devices: int, *, scored: bool = False) -> dict[str, Any]:
     """Compiles a whole run ahead of time, then times it from its first to its last update."""
-    prepared = prepare(row, bound, seeds, sweep.mesh(devices))
+    mesh = sweep.mesh(devices)
+    prepared = prepare(row, bound, seeds, mesh)
     data, keys, hypers, state = prepared.data, prepared.keys, prepared.hypers, prepared.state
     memory_held = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
     stop, tail = bound.num_updates, bound.num_updates - max(bound.num_updates // 50, 1)
@@ -90,9 +92,14 @@ def measure(row: Experiment, bound: Bound, seeds: int, devices: int) -> dict[str
     start = time.perf_counter()
     for window in itertools.pairwise(edges):
         state, _ = compiled(data, keys, *map(jnp.int32, window), state, hypers)
-    _, report = jax.block_until_ready(compiled(data, keys, jnp.int32(tail), jnp.int32(stop), state, hypers))
+    state, report = jax.block_until_ready(compiled(data, keys, jnp.int32(tail), jnp.int32(stop), state, hypers))
     run_seconds = time.perf_counter() - start
-    returns = np.asarray(row.task.curve(report), float)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    returns = row.task.curve(report)
+    if scored:
+        score = jax.jit(sweep.spread(bound.score, mesh, (False, True, False, True, True)))
+        returns = score(data, keys, jnp.int32(stop), state.algorithm, hypers)
+    returns = np.asarray(returns, float)
     return {
         "lower_seconds": lower_seconds,
         "compile_seconds": compile_seconds,
@@ -101,7 +108,7 @@ def measure(row: Experiment, bound: Bound, seeds: int, devices: int) -> dict[str
         "final_return": float(np.nanmedian(returns)),
         "final_returns": returns.ravel().tolist(),
         "state_bytes": memory_held,
-        "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "peak_rss_mb": peak / 1024,
         "temporary_mb": memory.temp_size_in_bytes / 2**20 if memory else None,
         "library": f"jax {jax.__version__}",
     }
@@ -109,9 +116,9 @@ def measure(row: Experiment, bound: Bound, seeds: int, devices: int) -> dict[str
 
 def main(name: str, options: dict[str, Any]) -> None:
     """Measures one row and prints what it took."""
-    seeds = options.get("seeds", 1)
+    seeds, scored = options.get("seeds", 1), options.get("scored", False)
     row = replaced(catalogue.find(name), options)
-    print(json.dumps(measure(row, bind(row), seeds, min(jax.device_count(), seeds))))
+    print(json.dumps(measure(row, bind(row), seeds, min(jax.device_count(), seeds), scored=scored)))
 
 
 if __name__ == "__main__":
