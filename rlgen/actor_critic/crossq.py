@@ -45,7 +45,7 @@ class Config:
         critic_sizes: likewise of the critics.
         activation: name in `networks.ACTIVATIONS`.
         decay: share of the running statistics that a batch leaves.
-        renorm_warm_up: gradient steps with plain batch normalisation.
+        renorm_warm_up: batches that a network normalises plainly at first; the actor's are those that it learns from.
     """
 
     num_envs: int = 1

@@ -5,9 +5,11 @@ smooths its targets, arXiv:1802.09477; D4PG, whose critic is a categorical distr
 prioritised replay, arXiv:1804.08617; SDPG, whose critic makes samples of the return from noise, arXiv:2001.02652.
 
 Departures from the papers: several environments at a time, which are D4PG's exploring actors, in place of processes;
-actions enter the critic with the observation; weights are not decayed; noise is in units of half the width of the
-task's box.  SDPG's samples are sorted, so that the k-th of `K` is compared as the quantile `(k + ½) / K` with those of
-the target by the quantile Huber loss.  An episode cut by its time limit bootstraps from its true last observation.
+actions enter the critic with the observation; weights are not decayed, nor is anything batch-normalised; all last
+layers start near zero; noise is in units of half the width of the task's box; targets follow by `tau` each time that
+the actor learns, also D4PG's, which its paper copies every hundred steps.  SDPG's samples are sorted, so that the k-th
+of `K` is compared as the quantile `(k + ½) / K` with those of the target by the quantile Huber loss.  An episode cut by
+its time limit bootstraps from its true last observation.
 
 Shape legend: `T` steps between updates, `B` environments, `R` rows of the replay ring, `M` examples in a minibatch, `C`
 critics, `D` elements of an action, `K` numbers that predict a return, `L` returns that a target is made of, `N` any
@@ -89,6 +91,7 @@ class Config:
             self, noise=exploration.NOISES, head=HEADS, replay=experience.REPLAYS, initialiser=networks.INITIALISERS
         )
         experience.check(self)
+        checks.two_atoms(self)
         if self.head != "expected" and self.num_critics > 1:
             raise ValueError(f"config.num_critics={self.num_critics}: distributions of {self.head!r} are not compared")
 

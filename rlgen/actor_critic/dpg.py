@@ -136,12 +136,11 @@ def init(key: Key, hypers: Hypers, *, spec: Spec) -> State:
     return State(Learner(0.01 * jax.random.normal(key, shape), jnp.zeros(shape), jnp.zeros(num)))
 
 
-def update(key: Key, step: Array, state: State, batch: Transition, hypers: Hypers, *, config: Config):
+def update(key: Key, step: Array, state: State, batch: Transition, hypers: Hypers, *, config: Config, space: Box):
     """Learns from one rollout `[T, B]`.  The key is consumed, by Sarsa's next actions."""
     del step
-    next_action = act_of(state.learner, batch.next_obs)
-    if config.critic == "sarsa":
-        next_action = next_action + hypers.noise * jax.random.normal(key, next_action.shape)
+    noise = hypers.noise if config.critic == "sarsa" else 0.0
+    next_action, _, _ = act(key, batch.next_obs, (), learner=state.learner, noise=noise, space=space)
     learner, metrics = learn(state.learner, batch, next_action, hypers, config=config)
     return State(learner), metrics
 
@@ -178,6 +177,6 @@ def build(spec: Spec, config: Config) -> Algorithm:
             raise ValueError(f"a linear policy goes from vectors to vectors; the task's {name} are {space}")
     return Algorithm(
         init=functools.partial(init, spec=spec),
-        update=functools.partial(update, config=config),
+        update=functools.partial(update, config=config, space=spec.action),
         policy=functools.partial(policy, spec=spec),
     )

@@ -17,8 +17,8 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from rlgen.core import Algorithm, Array, Box, Discrete, Key, Policy, Spec, Tree, memoryless
-from rlgen.parts import convolution, networks, optim
+from rlgen.core import Algorithm, Array, Discrete, Key, Policy, Spec, Tree, memoryless
+from rlgen.parts import checks, convolution, networks, optim
 
 PLAYER = "classifier"
 
@@ -162,9 +162,8 @@ def assemble(spec: Spec, config: Config) -> Classifier:
     Raises:
         ValueError: if the task is no classification of images.
     """
-    reads_image = isinstance(spec.observation, Box) and len(spec.observation.shape) == 3
-    if not (reads_image and isinstance(spec.action, Discrete)):
-        raise ValueError(f"a classifier reads an image and chooses a class; got {spec}")
+    if not (checks.is_image(spec.observation) and isinstance(spec.action, Discrete)):
+        raise ValueError(f"a classifier reads a uint8 image and chooses a class; got {spec}")
     return Classifier(config, spec.action.num)
 
 

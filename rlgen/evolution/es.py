@@ -1,7 +1,8 @@
 """Evolution strategies and a genetic algorithm over the parameters of a policy, through evosax.
 
 `open_es` is OpenAI's strategy, arXiv:1703.03864: antithetic samples around a mean, returns made to centred ranks, Adam.
-`cma_es` adapts a full covariance, arXiv:1604.00772, and `sep_cma_es` its diagonal, doi:10.1007/978-3-540-87700-4_30.
+`cma_es` adapts a full covariance, arXiv:1604.00772, and `sep_cma_es` its diagonal, `(D + 2) / 3` times as fast,
+doi:10.1007/978-3-540-87700-4_30.
 `snes` is the separable natural strategy of Wierstra et al., "Natural Evolution Strategies" (JMLR 15, 2014), `pgpe` the
 policy gradient with parameter-based exploration, doi:10.1007/978-3-540-87536-9_40, with Adam and centred ranks, and
 `simple_ga` the genetic algorithm without crossover, arXiv:1712.06567, whose mutations change every parameter.
@@ -11,8 +12,9 @@ the end of an update, since a policy draws nothing.
 
 Departures: observations can be standardised by the moments of all that were met before, as augmented random search
 does; there is no weight decay and no virtual batch normalisation, the deviation of `open_es` and of mutations is fixed,
-the step size of CMA-ES has a lower bound, and the best candidate of the genetic algorithm is a parent like others that
-survive, but does not itself live on unchanged.
+the step size of CMA-ES has a lower bound, and equal returns are put in a random order.  Of the genetic algorithm, the
+best candidate is a parent like others that survive, but does not itself live on unchanged; half of the first
+generation, which nobody has judged, are parents.
 
 Shape legend: `P` candidates, `D` parameters.
 """
@@ -29,7 +31,7 @@ from evosax import algorithms
 from jax import lax
 
 from rlgen.core import Algorithm, Array, Key, Policy, Spec, Tree
-from rlgen.parts import checks, controllers, networks, normalise, optim
+from rlgen.parts import checks, controllers, networks, normalise, optim, random
 from rlgen.parts.controllers import Controller
 from rlgen.sources.population import Evaluation
 
@@ -42,6 +44,7 @@ STRATEGIES = {
     "simple_ga": algorithms.SimpleGA,
 }
 ANTITHETIC = BY_GRADIENT = ("open_es", "pgpe")
+WEIGHTED = ("cma_es", "sep_cma_es", "snes")  # by the rank of each candidate
 _LEAST_SHARE = 1e-6  # of the first deviation, below which float32 tells candidates no longer apart
 
 
@@ -71,6 +74,8 @@ class Config:
 
     def __post_init__(self):
         checks.one_of(self, strategy=STRATEGIES)
+        if self.num_candidates == 1:
+            raise ValueError("config.num_candidates=1 leaves nothing to choose from")
         if self.strategy in ANTITHETIC and self.num_candidates % 2:
             raise ValueError(
                 f"config.num_candidates={self.num_candidates} is odd; samples of a pair need an even number"
@@ -132,6 +137,11 @@ def strategy(num_params: int, hypers: Any, *, config: Config) -> tuple[Any, Any]
         numbers = numbers.replace(std_init=hypers.sigma)
     if hasattr(numbers, "std_min"):
         numbers = numbers.replace(std_min=_LEAST_SHARE * hypers.sigma)
+    if config.strategy == "sep_cma_es":
+        # evosax keeps the rates of a full covariance; a diagonal has fewer numbers to learn.
+        faster = (num_params + 2) / 3
+        one = jnp.minimum(numbers.c_1 * faster, 1.0)
+        numbers = numbers.replace(c_1=one, c_mu=jnp.minimum(numbers.c_mu * faster, 1.0 - one))
     return algorithm, numbers
 
 
@@ -155,8 +165,25 @@ def learn(key: Key, search: Any, minibatch: Minibatch, hypers: Hypers, *, config
     """
     candidates, fitness = minibatch
     algorithm, numbers = strategy(candidates.shape[1], hypers, config=config)
-    search, _ = algorithm.tell(key, candidates, -fitness, search, numbers)
+    tell_key, order_key = jax.random.split(key)
+    cost = ranks(order_key, -fitness) if config.strategy in WEIGHTED else -fitness
+    search, _ = algorithm.tell(tell_key, candidates, cost, search, numbers)
     return _strong(search), Metrics(fitness.mean(), fitness.max(), candidates.std(0).mean())
+
+
+def ranks(key: Key, cost: Array) -> Array:
+    """Ranks costs, so that no two are equal: evosax gives equal ones the same weight, and weights no longer add up.
+
+    Args:
+        key: consumed; it orders what is equal.
+        cost: `[P]`.
+
+    Returns:
+        0 for the least to `P − 1`, `[P]` float32; what is no number comes last.
+    """
+    shuffled = random.permutation(key, len(cost))
+    order = shuffled[jnp.argsort(cost[shuffled])]
+    return jnp.zeros(len(cost)).at[order].set(jnp.arange(len(cost), dtype=jnp.float32))
 
 
 def ask(key: Key, search: Any, num_params: int, hypers: Hypers, *, config: Config) -> tuple[Any, Array]:
@@ -185,7 +212,7 @@ def init(key: Key, hypers: Hypers, *, network: Controller) -> State:
         draw = functools.partial(controllers.initial_params, controller=network)
         start = jax.vmap(draw)(jax.random.split(params_key, config.num_candidates))
         algorithm, numbers = strategy(start.shape[1], hypers, config=config)
-        # Nobody has been judged yet, so that all are as likely to be parents.
+        # Nobody has been judged yet: the first half, which is as random as any, will be parents.
         search = algorithm.init(init_key, start, jnp.zeros(config.num_candidates), numbers)
     else:
         start = controllers.initial_params(params_key, network)

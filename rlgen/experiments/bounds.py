@@ -145,6 +145,7 @@ SMALLEST: dict[str, int] = {
     "num_frames": 0,
     "num_planning": 0,
     "pool_size": 0,
+    "renorm_warm_up": 0,
     "warm_up": 0,
 }  # of whole numbers in a Config; 1 where a name is absent
 

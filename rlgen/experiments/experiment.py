@@ -105,6 +105,8 @@ def bind(experiment: Experiment) -> Bound:
     num_updates = experiment.steps // steps_per_update
     if num_updates < 1:
         raise ValueError(f"{experiment.steps} steps are fewer than one update's {steps_per_update}")
+    if getattr(config, "warm_up", 0) > num_updates * steps_per_update:
+        raise ValueError(f"config.warm_up={config.warm_up} leaves nothing of {experiment.steps:,} steps to learn in")
     if num_updates > MOST_UPDATES:
         most = MOST_UPDATES * steps_per_update
         raise ValueError(f"{experiment.steps:.4g} steps are more than the {most:,} of {MOST_UPDATES:,} updates")

@@ -10,7 +10,7 @@ from jax import lax
 from rlgen.core import Array, Key
 from rlgen.experiments import judges
 from rlgen.experiments.pictures import Data, Sample
-from rlgen.parts import quality
+from rlgen.parts import quality, random
 
 _CHUNK = 500  # samples at a time
 
@@ -79,7 +79,7 @@ def frechet_distance(key: Key, sample: Sample, data: Data, *, judge: str, num: i
 
 
 def kernel_distance(key: Key, sample: Sample, data: Data, *, judge: str, num: int = 10_000, size: int = 1_000) -> Array:
-    """Kernel distance to the held-out images by a judge's features, mean over subsets of `size`: KID likewise.
+    """Kernel distance to the held-out images by a judge's features, mean over random subsets of `size`: KID likewise.
 
     Args:
         key: consumed.
@@ -92,9 +92,12 @@ def kernel_distance(key: Key, sample: Sample, data: Data, *, judge: str, num: in
     Returns:
         Scalar.
     """
-    features = _features(key, sample, data, judge, num)
-    size = min(size, num, len(data.test))
-    num_subsets = min(num, len(data.test)) // size
+    draw_key, order_key = jax.random.split(key)
+    seen, held_out = _features(draw_key, sample, data, judge, num)
+    size = min(size, num, len(held_out))
+    num_subsets = min(num, len(held_out)) // size
+    # Datasets come in an order, by writer or by class: parts of it are no samples of the whole.
+    features = seen, _some(order_key, held_out, num_subsets * size)
     subsets = [one[: num_subsets * size].reshape(num_subsets, size, -1) for one in features]
     return lax.map(lambda pair: quality.kernel_distance(*pair), tuple(subsets)).mean()
 
@@ -106,13 +109,14 @@ def neighbour_accuracy(key: Key, sample: Sample, data: Data, *, num: int, pool: 
         key: consumed.
         sample: `(key, N) -> [N, H, W, C]` uint8, or `[N, F]`.
         data: the dataset.
-        num: samples, and held-out examples; fewer where there are fewer of these.
+        num: samples, and held-out examples chosen at random; fewer where there are fewer of these.
         pool: side of the squares of images whose means are compared in place of pixels; it divides height and width.
 
     Returns:
         Scalar: ½ at best, 1 where samples lie apart from examples.
     """
-    held_out = data.test[:num]
+    draw_key, choice_key = jax.random.split(key)
+    held_out = _some(choice_key, jnp.asarray(data.test), min(num, len(data.test)))
 
     def coarse(examples: Array) -> Array:
         if pool == 1:
@@ -121,7 +125,12 @@ def neighbour_accuracy(key: Key, sample: Sample, data: Data, *, num: int, pool: 
         squares = examples.astype(jnp.float32).reshape(count, height // pool, pool, width // pool, pool, channels)
         return squares.mean(axis=(2, 4)).reshape(count, -1)
 
-    return quality.neighbour_accuracy(coarse(draw(key, sample, len(held_out))), coarse(held_out))
+    return quality.neighbour_accuracy(coarse(draw(draw_key, sample, len(held_out))), coarse(held_out))
+
+
+def _some(key: Key, examples: Array, num: int) -> Array:
+    """Chooses `[num, ...]` of examples at random, none twice.  The key is consumed."""
+    return examples[random.permutation(key, len(examples))[:num]]
 
 
 def _features(key: Key, sample: Sample, data: Data, judge: str, num: int) -> tuple[Array, Array]:

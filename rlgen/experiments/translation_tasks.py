@@ -227,6 +227,16 @@ class MatchTask(Captions):
     size: int = 64
     metric: str = dataclasses.field(default=f"retrieval of the right caption among {AMONG}", init=False)
 
+    def source(self, config: Any, data: Data) -> Source:
+        """Shuffled minibatches `[K, M, ...]` of drawings and captions.
+
+        Raises:
+            ValueError: if the config knows fewer words than the captions have.
+        """
+        if config.num_words < NUM_WORDS:
+            raise ValueError(f"config.num_words={config.num_words} is less than the {NUM_WORDS} of the captions")
+        return super().source(config, data)
+
     @property
     def spec(self) -> Spec:
         """A drawing as input, its place among captions as output."""

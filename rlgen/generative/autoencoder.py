@@ -22,7 +22,7 @@ import optax
 from jax import lax
 from jax.scipy.special import rel_entr
 
-from rlgen.core import Algorithm, Array, Box, Key, Policy, Spec, Tree, memoryless
+from rlgen.core import Algorithm, Array, Key, Policy, Spec, Tree, memoryless
 from rlgen.parts import checks, coders, networks, optim
 
 PLAYER = "autoencoder"
@@ -259,8 +259,8 @@ def assemble(spec: Spec, config: Config) -> Autoencoder:
     Raises:
         ValueError: if the task is not to restore images.
     """
-    if not (isinstance(spec.action, Box) and spec.observation == spec.action and len(spec.action.shape) == 3):
-        raise ValueError(f"an autoencoder reads an image and gives one like it; got {spec}")
+    if not (checks.is_image(spec.action) and spec.observation == spec.action):
+        raise ValueError(f"an autoencoder reads a uint8 image and gives one like it; got {spec}")
     return Autoencoder(config, spec.action.shape)
 
 

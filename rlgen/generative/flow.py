@@ -131,11 +131,13 @@ def assemble(spec: Spec, config: Config) -> FlowModel:
         A density over vectors, or over images whose pixels are spread over [0, 1).
 
     Raises:
-        ValueError: if the examples are neither, or vectors are to have levels.
+        ValueError: if the examples are neither, or vectors are to have levels or come alone.
     """
     shape = spec.action.shape
     if config.num_levels > 1 and (len(shape) == 1 or config.architecture == "autoregressive"):
         raise ValueError(f"config.num_levels={config.num_levels}: vectors have one level, and what is taken for them")
+    if config.batch_size < 2 and (len(shape) == 1 or config.architecture == "autoregressive"):
+        raise ValueError(f"config.batch_size={config.batch_size}: vectors need two or more for ActNorm to start from")
     if len(shape) == 1 and spec.action.dtype == "float32":
         modules = [Repeat(shape, layer(config, shape), config.num_layers)]
     elif len(shape) == 3 and spec.action.dtype == "uint8":

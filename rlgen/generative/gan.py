@@ -260,7 +260,7 @@ def assemble(spec: Spec, config: Config) -> Pair:
             " and uint8 images, 'dcgan' uint8 images"
         )
     if config.network == "dcgan":
-        adversaries.check_halvings(shape, len(config.discriminator_sizes), "discriminator_sizes")
+        adversaries.check_filters(shape, config)
     return Pair(
         adversaries.Generator(shape, config.network, config.generator_sizes),
         adversaries.Discriminator(config.network, config.discriminator_sizes),

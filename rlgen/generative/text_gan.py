@@ -289,7 +289,7 @@ def assemble(spec: Spec, config: Config) -> Networks:
     kinds = [(len(space.shape), space.dtype) for space in (spec.observation, spec.action) if isinstance(space, Box)]
     if kinds != [(1, "int32"), (3, "uint8")]:
         raise ValueError(f"a caption of int32 is read and a uint8 image drawn; got {spec}")
-    adversaries.check_halvings(spec.action.shape, len(config.discriminator_sizes), "discriminator_sizes")
+    adversaries.check_filters(spec.action.shape, config)
     num_words = int(spec.observation.high) + 1
     return Networks(Painter(config, spec.action.shape, num_words), Critic(config, num_words))
 

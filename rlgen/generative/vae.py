@@ -257,17 +257,38 @@ def policy(step: Array, state: optim.Game, hypers: Hypers, *, explore: bool, net
     return memoryless(functools.partial(act, params=state.params[PLAYER], network=network, explore=explore))
 
 
+def assemble(spec: Spec, config: Config) -> VAE:
+    """Builds the network of a task.
+
+    Args:
+        spec: action a `Box` of uint8 images `[H, W, C]`.
+        config: what shapes the program.
+
+    Returns:
+        The network.
+
+    Raises:
+        ValueError: if the task is not to give images.
+    """
+    if not checks.is_image(spec.action):
+        raise ValueError(f"a VAE gives uint8 images; got {spec.action}")
+    return VAE(config, spec.action.shape)
+
+
 def build(spec: Spec, config: Config) -> Algorithm:
     """Binds a VAE to a task.
 
     Args:
-        spec: observation `NOTHING`, action a `Box` of an image `[H, W, C]`.
+        spec: observation `NOTHING`, action a `Box` of uint8 images `[H, W, C]`.
         config: what shapes the program.
 
     Returns:
         The algorithm; its batches are uint8 images `[K, M, H, W, C]`.
+
+    Raises:
+        ValueError: if the task is not to give images.
     """
-    network = VAE(config, spec.action.shape)
+    network = assemble(spec, config)
     return optim.play(
         {PLAYER: player(network)},
         init=functools.partial(init, network=network),
@@ -278,7 +299,7 @@ def build(spec: Spec, config: Config) -> Algorithm:
 
 def build_score(spec: Spec, config: Config) -> Callable[..., Array]:
     """Binds `score` to a task."""
-    return functools.partial(score, network=VAE(config, spec.action.shape))
+    return functools.partial(score, network=assemble(spec, config))
 
 
 def encode(key: Key, game: optim.Game, images: Array, *, network: VAE) -> Array:
@@ -295,5 +316,5 @@ def decode(game: optim.Game, latents: Array, *, network: VAE) -> Array:
 
 def build_coder(spec: Spec, config: Config) -> tuple[Callable[..., Array], Callable[..., Array]]:
     """Binds `encode` and `decode` to a task."""
-    network = VAE(config, spec.action.shape)
+    network = assemble(spec, config)
     return functools.partial(encode, network=network), functools.partial(decode, network=network)

@@ -38,13 +38,16 @@ def load(name: str) -> Any:
     try:
         # Opened here: NumPy leaves a file open that it cannot read.
         with file.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
-            flat = {key: archive[key] for key in archive.files}
+            params = traverse_util.unflatten_dict({key: archive[key] for key in archive.files}, sep=_SEPARATOR)
+            found = _shapes(params)
+            whole = all(leaf.dtype == np.float32 and np.isfinite(leaf).all() for leaf in jax.tree.leaves(params))
     except Exception as error:  # of a dozen types, according to which byte is damaged
         raise DataError(f"{file} is no archive of a judge's parameters: {error}") from error
-    params = traverse_util.unflatten_dict(flat, sep=_SEPARATOR)
     expected = jax.eval_shape(lambda: judges.start(name, jax.random.key(0)))
-    if _shapes(params) != _shapes(expected):
+    if found != _shapes(expected):
         raise DataError(f"{file} holds the parameters of another network than that of the judge {name!r}")
+    if not whole:
+        raise DataError(f"{file} holds parameters that are no finite float32 numbers")
     return params
 
 

@@ -8,7 +8,8 @@ is Puterman and Shin 1978, doi:10.1287/mnsc.24.11.1127.
 
 Departure: policy iteration shares the probability of equally good actions, where the book takes any of them.  Rounding
 then cannot make it go round in circles, and where nothing is known yet it starts from the uniformly random policy,
-under which episodes end wherever they can.
+under which episodes end wherever they can.  As what rounding hides may still add up over many steps, the first of the
+best actions alone are evaluated too, and kept where they prove better.
 
 Shape legend: `N` any batch shape, `S` states, `A` actions, `K` states that an action may lead to.
 """
@@ -157,8 +158,12 @@ def policy_step(process: Process, values: Array, discount: Scalar) -> tuple[Arra
     q_values = action_values(process, values, discount)
     # The sums behind a look-ahead round in proportion to their terms, however small the look-ahead itself.
     terms = action_values(process._replace(reward=jnp.abs(process.reward)), jnp.abs(values), discount)
-    margin = _ROUNDING * jnp.finfo(terms.dtype).eps * terms.max(-1, keepdims=True)
-    return solve(process, greedy_policy(q_values, margin), discount), q_values
+    margin = _ROUNDING * jnp.finfo(terms.dtype).eps * terms.max(-1)
+    shared = solve(process, greedy_policy(q_values, margin[:, None]), discount)
+    first = solve(process, q_values.argmax(-1), discount)
+    gain = first - shared  # no number where an episode under the first actions never ends
+    better = (gain >= -margin).all() & (gain > margin).any() & jnp.isfinite(first).all()
+    return jnp.where(better, first, shared), q_values
 
 
 def modified_step(process: Process, values: Array, discount: Scalar, *, num_sweeps: int) -> tuple[Array, Array]:

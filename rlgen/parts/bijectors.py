@@ -255,10 +255,13 @@ class MADE(nn.Module):
     def __call__(self, inputs: Array) -> Array:
         """Maps `[*N, D]` to `[*N, D, P]`."""
         positions = np.arange(self.num_elements)[:: -1 if self.reverse else 1]
-        # A unit of degree `d` sees the elements at positions below `d`.
+        # A unit of degree `d` sees the elements at positions below `d`.  In turn they have all degrees there are, or,
+        # where they are fewer, some that are spread evenly up to the highest.
+        most = max(self.num_elements - 1, 1)
         hidden, seen = inputs, positions + 1
         for index, size in enumerate(self.hidden_sizes):
-            degrees = 1 + np.arange(size) % max(self.num_elements - 1, 1)
+            units = np.arange(size)
+            degrees = 1 + units % most if size >= most else -(-(units + 1) * most // size)
             hidden = nn.relu(self._masked(hidden, seen[:, None] <= degrees, f"hidden_{index}"))
             seen = degrees
         mask = np.repeat(seen[:, None] <= positions, self.num_parameters, axis=1)

@@ -1,7 +1,14 @@
-"""What a `Config` refuses: names that are unknown and numbers that do not fit together."""
+"""What a `Config` refuses: names that are unknown and numbers that do not fit together; and what is an image."""
 
 from collections.abc import Collection
 from typing import Any
+
+from rlgen.core import Box
+
+
+def is_image(space: Any) -> bool:
+    """Tells whether a space is of images `[H, W, C]` of bytes."""
+    return isinstance(space, Box) and len(space.shape) == 3 and space.dtype == "uint8"
 
 
 def one_of(config: Any, **known: Collection[str]) -> None:
@@ -31,8 +38,35 @@ def divides(config: Any, name: str, num: int, what: str) -> None:
     Raises:
         ValueError: if there would be a rest.
     """
-    if num % getattr(config, name):
+    if getattr(config, name) > 0 and num % getattr(config, name):  # what is not, is refused with the other numbers
         raise ValueError(f"config.{name}={getattr(config, name)} does not divide {what}")
+
+
+def two_atoms(config: Any) -> None:
+    """Refuses a categorical distribution of a single atom.
+
+    Raises:
+        ValueError: if so.
+    """
+    if config.head == "categorical" and config.num_atoms < 2:
+        raise ValueError(f"config.num_atoms={config.num_atoms}: a categorical distribution needs two atoms or more")
+
+
+def normalisable(config: Any, num_examples: int) -> None:
+    """Refuses to normalise the advantage of an example that stands alone.
+
+    Args:
+        config: with `normalise_advantages`.
+        num_examples: whose advantages are normalised together.
+
+    Raises:
+        ValueError: if it is one, of which nothing would be left.
+    """
+    if config.normalise_advantages and num_examples == 1:
+        raise ValueError(
+            "config.normalise_advantages leaves nothing of the advantage of a single example: more steps, or fewer"
+            " minibatches or workers, are needed"
+        )
 
 
 def rollouts_divided(config: Any, *names: str) -> None:

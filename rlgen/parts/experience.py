@@ -30,7 +30,8 @@ def check(config: Any) -> None:
     Raises:
         ValueError: if so.
     """
-    if config.capacity % (config.num_envs * config.rollout_length):
+    rollout = config.num_envs * config.rollout_length
+    if rollout > 0 and config.capacity % rollout:  # what is not, is refused with the other numbers
         raise ValueError(
             f"config.capacity={config.capacity} is no multiple of"
             f" {config.num_envs} environments × {config.rollout_length} steps"

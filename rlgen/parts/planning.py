@@ -7,7 +7,7 @@ Source: Sutton and Barto, "Reinforcement Learning: An Introduction", 2nd edition
 here, and what departs from the book in them, stand in `backups`.
 
 Departure: iteration stops where no value changes by more than `tolerance`, which leaves an error of at most
-`tolerance · γ / (1 − γ)`.
+`tolerance · γ / (1 − γ)`, and what rounding adds: with `ε` of the dtype some `ε · max |v| / (1 − γ)`.
 
 Shape legend: `S` states, `A` actions, `H` horizon.
 """

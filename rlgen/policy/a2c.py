@@ -51,6 +51,7 @@ class Config:
 
     def __post_init__(self):
         checks.one_of(self, optimiser=OPTIMISERS)
+        checks.normalisable(self, self.num_envs * self.rollout_length)
 
 
 class Hypers(NamedTuple):

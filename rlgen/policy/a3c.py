@@ -40,6 +40,7 @@ class Config(a2c.Config):
     def __post_init__(self):
         super().__post_init__()
         checks.divides(self, "num_workers", self.num_envs, f"{self.num_envs} environments")
+        checks.normalisable(self, self.num_envs * self.rollout_length // max(self.num_workers, 1))
 
 
 class Hypers(NamedTuple):

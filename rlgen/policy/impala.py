@@ -51,6 +51,12 @@ class Config(a2c.Config):
         super().__post_init__()
         checks.one_of(self, correction=CORRECTIONS)
 
+    @property
+    def idle(self) -> dict[str, str]:
+        """Hyperparameters that a switch leaves without effect, and which switch."""
+        names = {"vtrace": (), "one_step_is": ("c_bar",), "none": ("rho_bar", "c_bar")}[self.correction]
+        return dict.fromkeys(names, f"config.correction={self.correction!r}")
+
 
 class Hypers(NamedTuple):
     """What is only a number; float32 leaves."""

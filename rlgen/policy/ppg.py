@@ -72,6 +72,7 @@ class Config:
 
     def __post_init__(self):
         checks.rollouts_divided(self, "num_minibatches", "num_auxiliary_minibatches")
+        checks.normalisable(self, self.num_envs * self.rollout_length // max(self.num_minibatches, 1))
 
 
 class Hypers(NamedTuple):

@@ -2,7 +2,8 @@
 
 The clip is off where `hypers.clip` is too large to bind, and the penalty where `hypers.penalty` is 0.  The divergence
 `KL(π_old, π)` is estimated from the actions taken, by `(ρ − 1) − log ρ` (Schulman's estimator: unbiased, as is its
-gradient, and never negative), and the penalty is adapted to its mean in the last pass over a rollout.
+gradient, and never negative), and the penalty is adapted to its mean over the minibatches of the last pass over a
+rollout, each before its own step, where the paper looks once more after the last one.
 
 Advantages are GAE (arXiv:1506.02438).  Departures from the paper, each a switch or a coefficient, are those of the
 authors' code (github.com/openai/baselines): separate actor and critic, orthogonal weights, normalised advantages,
@@ -68,14 +69,18 @@ class Config:
     def __post_init__(self):
         if self.core == "none":
             checks.rollouts_divided(self, "num_minibatches")
-            if self.normalise_advantages and self.num_minibatches == self.num_envs * self.rollout_length:
-                raise ValueError(
-                    f"config.num_minibatches={self.num_minibatches} leaves one example each, whose advantage would be"
-                    " normalised to nothing: config.normalise_advantages"
-                )
         else:
             what = f"the sequences of {self.num_envs} environments, which a core reads whole"
             checks.divides(self, "num_minibatches", self.num_envs, what)
+        checks.normalisable(self, self.num_envs * self.rollout_length // max(self.num_minibatches, 1))
+
+    @property
+    def idle(self) -> dict[str, str]:
+        """Hyperparameters that a switch leaves without effect, and which switch."""
+        if self.num_epochs * self.num_minibatches > 1:
+            return {}
+        # Where the policy is still the one that acted, the divergence is 0, and so is its gradient.
+        return dict.fromkeys(("penalty", "target_kl"), "config.num_epochs=1 and config.num_minibatches=1")
 
 
 class Hypers(NamedTuple):

@@ -64,6 +64,7 @@ class Config:
 
     def __post_init__(self):
         checks.rollouts_divided(self, "num_minibatches")
+        checks.normalisable(self, self.num_envs * self.rollout_length)
 
 
 class Hypers(NamedTuple):

@@ -55,6 +55,11 @@ class Config:
         if not self.threshold >= 0:
             raise ValueError(f"config.threshold={self.threshold} is no bound of an absolute error")
 
+    @property
+    def idle(self) -> dict[str, str]:
+        """Hyperparameters that a switch leaves without effect, and which switch."""
+        return {} if self.num_planning else {"bonus": "config.num_planning=0"}
+
 
 class Hypers(NamedTuple):
     """What is only a number; float32 leaves."""

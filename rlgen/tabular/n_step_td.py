@@ -117,12 +117,19 @@ def windows(stream: Transition, num_steps: Array, discount: Array, policies: pre
             total=total,
             discount=jnp.where(inside, whole, fraction),
             successor=jnp.where(inside, jnp.asarray(stream.obs)[behind], successor),
-            ratio=(ratios**counts).prod(),
+            ratio=_product(ratios, counts),
         )
         return (total, fraction, successor, remaining, counts), window
 
     start = (jnp.float32(0), jnp.float32(0), jnp.int32(0), jnp.int32(0), jnp.zeros_like(taken[0]))
     return lax.scan(body, start, (jnp.arange(length), stream, taken, done), reverse=True)[1]
+
+
+def _product(ratios: Array, counts: Array) -> Array:
+    """Product of ratios `[A]`, each taken as often as counted; by logarithms, as a power alone may be infinite."""
+    positive = ratios > 0
+    logs = counts * jnp.log(jnp.where(positive, ratios, 1.0))
+    return jnp.where(((counts > 0) & ~positive).any(), 0.0, jnp.exp(logs.sum()))
 
 
 def learn(

@@ -7,8 +7,9 @@ arXiv:1710.10044; IQN, arXiv:1806.06923; all together, Rainbow, arXiv:1710.02298
 Departures from the papers: Adam in place of RMSProp, several environments at a time, and a target network that may
 move by a share `tau` where the papers copy it.  An episode cut by its time limit bootstraps from its true last
 observation, and so does a sum of several rewards that an episode's end, or the newest row of the ring, cuts short.
-Noise is drawn once for a minibatch, separately for every network that reads it, and once for every environment that
-acts.
+Duelling streams pass their whole gradient on, where that paper divides it by the root of two, and IQN takes one number
+of fractions for all that it draws and acts on evenly spread ones.  Noise is drawn once for a minibatch, separately for
+every network that reads it, and once for every environment that acts.
 
 Shape legend: `T` steps between updates, `B` environments, `R` rows of the replay ring, `M` examples in a minibatch, `A`
 actions, `K` numbers that predict a return, `L` returns that a target is made of, `N` any batch shape.
@@ -100,8 +101,7 @@ class Config:
                 f"config.capacity={self.capacity} has too few rows of {self.num_envs} environments for stacks of"
                 f" config.num_frames={self.num_frames}"
             )
-        if self.head == "categorical" and self.num_atoms < 2:
-            raise ValueError(f"config.num_atoms={self.num_atoms}: a categorical distribution needs two atoms or more")
+        checks.two_atoms(self)
 
     @property
     def idle(self) -> dict[str, str]:

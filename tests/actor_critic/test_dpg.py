@@ -74,6 +74,10 @@ def test_sarsa_bootstraps_from_an_action_that_is_drawn():
     drawn = HYPERS.noise * jax.random.normal(jax.random.key(0), (1, 4, 1))
     assert errors["q"] == 0
     np.testing.assert_allclose(errors["sarsa"], jnp.abs(0.5 * 2.0 * drawn).mean(), rtol=1e-5)
+    # A box that is too small for the policy holds the next action as it does any other: 0.3 in place of 0.5.
+    narrow = dpg.build(Spec(Box((1,)), Box((1,), -0.3, 0.3)), dpg.Config()).update
+    error = narrow(jax.random.key(0), jnp.int32(0), state, batch, HYPERS)[1].error
+    np.testing.assert_allclose(error, 0.5 * 2.0 * 0.2, rtol=1e-5)
 
 
 @pytest.mark.parametrize("spec", [Spec(Box((2,)), Discrete(2)), Spec(Discrete(3), Box((1,)))])

@@ -180,6 +180,7 @@ def test_cross_entropy_is_that_of_optax(model):
 
 
 def test_other_tasks_are_refused():
-    for spec in (Spec(NOTHING, Discrete(3)), Spec(SPEC.observation, Box((2,))), Spec(Discrete(4), Discrete(3))):
-        with pytest.raises(ValueError, match="a classifier reads an image and chooses a class; got Spec"):
+    floats = Spec(Box(SPEC.observation.shape), Discrete(3))
+    for spec in (Spec(NOTHING, Discrete(3)), Spec(SPEC.observation, Box((2,))), Spec(Discrete(4), Discrete(3)), floats):
+        with pytest.raises(ValueError, match="a classifier reads a uint8 image and chooses a class; got Spec"):
             classifier.build(spec, CONFIGS["dense"])

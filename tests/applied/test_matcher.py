@@ -1,5 +1,6 @@
 """Matcher: its loss by hand, how retrieval is counted, and that pictures find their captions."""
 
+import dataclasses
 import functools
 import itertools
 
@@ -12,6 +13,7 @@ import pytest
 from rlgen import train
 from rlgen.applied import matcher
 from rlgen.core import Box, Discrete, Spec
+from rlgen.experiments import catalogue
 from rlgen.parts.translators import Captioned
 from rlgen.sources import dataset
 
@@ -55,6 +57,30 @@ def test_loss_is_cross_entropy_both_ways(model):
     total, metrics = jax.jit(functools.partial(matcher.loss, network=network))(params, {}, key, BATCH, HYPERS)
     np.testing.assert_allclose(total, expected, rtol=1e-4)
     assert float(metrics.error) == pytest.approx((logits.argmax(1) != np.arange(5)).mean())
+
+
+def test_equal_captions_share_what_is_right(model):
+    """Of two images with one caption, neither is wrong about the other's."""
+    network, params = model
+    twice = Captioned(BATCH.image[jnp.array([0, 1, 0, 3, 4])], BATCH.caption[jnp.array([0, 1, 0, 3, 4])])
+    still = functools.partial(matcher.loss, network=matcher.assemble(SPEC, dataclasses.replace(CONFIG, max_shift=0)))
+    total, metrics = jax.jit(still)(params, {}, jax.random.key(2), twice, HYPERS)
+    logits = np.asarray(network.apply(params, *twice), np.float64)
+    np.testing.assert_allclose(logits[0], logits[2], rtol=1e-5)
+    right = np.eye(5)
+    right[0, 2] = right[2, 0] = 1
+    shares = right / right.sum(1, keepdims=True)
+    log_rows = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+    log_columns = logits - np.log(np.exp(logits).sum(0, keepdims=True))
+    np.testing.assert_allclose(total, -(shares * (log_rows + log_columns)).sum() / 10, rtol=1e-4)
+    found = right[np.arange(5), logits.argmax(1)]
+    assert float(metrics.error) == pytest.approx(1 - found.mean(), abs=1e-6)
+
+
+def test_a_vocabulary_that_is_too_small_is_refused():
+    row = catalogue.find("applied/matcher/captions")
+    with pytest.raises(ValueError, match=r"config\.num_words=639 is less than the 640 of the captions"):
+        row.task.source(dataclasses.replace(row.config, num_words=639), row.task.make_data(4))
 
 
 def test_the_inverse_temperature_stays_below_a_hundred(model):
@@ -118,8 +144,8 @@ def test_the_policy_is_the_encoder_of_images(model):
 
 
 def test_other_tasks_are_refused():
-    for spec in (Spec(SPEC.observation, Discrete(3)), Spec(SPEC.action, SPEC.action)):
-        with pytest.raises(ValueError, match="a matcher reads an image and gives a vector; got Spec"):
+    for spec in (Spec(SPEC.observation, Discrete(3)), Spec(SPEC.action, SPEC.action), Spec(Box(SHAPE), SPEC.action)):
+        with pytest.raises(ValueError, match="a matcher reads a uint8 image and gives a vector; got Spec"):
             matcher.build(spec, CONFIG)
 
 

@@ -82,6 +82,23 @@ def test_images_like_the_data_score_better_than_others(name, data):
         assert other == 1
 
 
+@pytest.mark.parametrize(("name", "num"), [("kernel", 40), ("neighbour", 20)])
+def test_data_that_comes_in_order_is_taken_at_random(name, num, data):
+    """Datasets come by class or by writer, of which a part is no sample of the whole."""
+    shade = jnp.uint8(6) * jnp.arange(40, dtype=jnp.uint8)[:, None, None, None]
+    train, test = (part // jnp.uint8(64) + shade for part in (data.train, data.test))
+    shuffled = jax.random.permutation(jax.random.key(2), train)
+    measure = functools.partial(MEASURES[name], num=num)
+
+    @jax.jit
+    def scores(data):
+        samples = shuffled, jnp.concatenate([train[:20]] * 2)
+        return [measure(jax.random.key(1), lambda key, num, of=of: of[:num], data) for of in samples]
+
+    all_shades, dark_ones = scores(data._replace(test=test))
+    assert all_shades < (0.2 if name == "kernel" else 0.8) * dark_ones
+
+
 def test_the_neighbour_compares_means_of_squares():
     """A chessboard and its negative are alike in squares of two by two."""
     board = 255 * (jnp.indices((4, 4)).sum(0) % 2).astype(jnp.uint8)[..., None]

@@ -152,8 +152,10 @@ def test_what_cannot_be_is_refused():
         autoencoder.Config(activation="relu", sparsity="divergence")
     with pytest.raises(ValueError, match=r"config\.corruption='scratches'"):
         autoencoder.Config(corruption="scratches")
-    for spec in (Spec(NOTHING, IMAGE), Spec(IMAGE, Discrete(3)), Spec(IMAGE, Box((8, 8, 1), 0, 255, "uint8"))):
-        with pytest.raises(ValueError, match="reads an image"):
+    floats = Box(IMAGE.shape)
+    others = Spec(IMAGE, Box((8, 8, 1), 0, 255, "uint8"))
+    for spec in (Spec(NOTHING, IMAGE), Spec(IMAGE, Discrete(3)), others, Spec(floats, floats)):
+        with pytest.raises(ValueError, match="reads a uint8 image"):
             autoencoder.build(spec, autoencoder.Config())
 
 

@@ -130,6 +130,9 @@ def test_what_no_flow_is_over_is_refused():
     for spec, architecture in ((VECTOR, "glow"), (IMAGE, "autoregressive")):
         with pytest.raises(ValueError, match=r"config\.num_levels=2: vectors have one level"):
             flow.assemble(spec, flow.Config(architecture=architecture, num_levels=2))
+    for spec, architecture in ((VECTOR, "glow"), (IMAGE, "autoregressive")):
+        with pytest.raises(ValueError, match=r"config\.batch_size=1: vectors need two or more"):
+            flow.assemble(spec, flow.Config(architecture=architecture, batch_size=1))
     with pytest.raises(ValueError, match=r"config\.architecture='nice'"):
         flow.Config(architecture="nice")
 

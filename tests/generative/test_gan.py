@@ -174,6 +174,8 @@ def test_what_no_gan_can_be_is_refused():
     with pytest.raises(ValueError, match=r"config\.discriminator_sizes halves images of 8×8 4 times"):
         image = Spec(NOTHING, Box((8, 8, 1), 0, 255, "uint8"))
         gan.assemble(image, gan.Config(network="dcgan", discriminator_sizes=(1, 1, 1, 1)))
+    with pytest.raises(ValueError, match=r"config\.generator_sizes=\(\): a convolutional generator needs channels"):
+        gan.assemble(image, gan.Config(network="dcgan", generator_sizes=()))
     for field in ("loss", "penalty", "network"):
         with pytest.raises(ValueError, match=rf"config\.{field}='perceptual'"):
             gan.Config(**{field: "perceptual"})

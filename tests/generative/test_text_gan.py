@@ -199,6 +199,8 @@ def test_what_leaves_nothing_to_learn_from_is_refused():
         dataclasses.replace(CONFIG, batch_size=1)
     with pytest.raises(ValueError, match=r"config\.discriminator_sizes halves images of 8×8 4 times"):
         text_gan.build(SPEC, dataclasses.replace(CONFIG, discriminator_sizes=(1, 1, 1, 1)))
+    with pytest.raises(ValueError, match=r"config\.generator_sizes=\(\): a convolutional generator needs channels"):
+        text_gan.build(SPEC, dataclasses.replace(CONFIG, generator_sizes=()))
 
 
 COLOURS = jnp.array([[255, 0, 0], [0, 0, 255], [0, 255, 0], [255, 255, 255]], jnp.uint8)  # of the words 2 to 5

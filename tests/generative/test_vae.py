@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from rlgen import train
-from rlgen.core import NOTHING, Box, Spec
+from rlgen.core import NOTHING, Box, Discrete, Spec
 from rlgen.generative import vae
 from rlgen.parts import distributions
 from rlgen.sources import dataset
@@ -340,6 +340,9 @@ def test_what_cannot_be_is_refused():
         vae.Config(network="transformer")
     with pytest.raises(ValueError, match=r"config\.likelihood='laplace'"):
         vae.Config(likelihood="laplace")
+    for space in (Box((2,)), Box(SHAPE), Discrete(3)):
+        with pytest.raises(ValueError, match="a VAE gives uint8 images; got"):
+            vae.build(Spec(NOTHING, space), vae.Config())
     assert set(vae.Config().idle) == {"pixel_scale"}
     assert not vae.Config(likelihood="gaussian").idle
 

@@ -135,6 +135,10 @@ def test_show_takes_a_short_name_and_keeps_brackets(capsys, monkeypatch):
         (("sweep", "ppo/CartPole", "--set", "config.num_envs=no"), "config.num_envs=no is impossible"),
         (("sweep", "ppo/CartPole", "--grid", "hypers.discount=2"), "hypers.discount=2 is impossible"),
         (("sweep", "ppo/CartPole", "--steps", "1"), "1 steps are fewer than one update's 512"),
+        (
+            ("sweep", "ddpg/Pendulum-v1-td3", "--steps", "99"),
+            "config.warm_up=100 leaves nothing of 99 steps to learn in",
+        ),
         (("sweep", "ppo/CartPole", "--steps", "1e18"), "1e+18 steps are more than the 1,099,511,626,752 of"),
         (("sweep", "ppo/CartPole", "--set", "config.core=rnn"), "config.core='rnn' is not one of none, lstm, gru"),
         (("sweep", "ppo/CartPole", "--set", "config.activation=rlu"), "activation 'rlu' is not one of relu, tanh"),

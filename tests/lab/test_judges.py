@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import traverse_util
 
 from rlgen.applied import classifier, matcher
 from rlgen.core import Box, Discrete, Spec
@@ -102,6 +103,20 @@ def test_parameters_of_another_network_are_refused(folder):
         judges.load("small")
     judges.save("small", {"params": {"kernel": np.zeros((2, 2))}})
     with pytest.raises(DataError, match="another network"):
+        judges.load("small")
+
+
+def test_parameters_that_are_no_numbers_are_refused(folder):
+    params = experiments.start("small", jax.random.key(0))
+    judges.save("small", jax.tree.map(lambda leaf: leaf * jnp.nan, params))
+    with pytest.raises(DataError, match=r"small\.npz holds parameters that are no finite float32 numbers"):
+        judges.load("small")
+    flat = traverse_util.flatten_dict(params, sep="/")
+    np.savez(judges.path("small"), **{name: np.asarray(leaf, np.int8) for name, leaf in flat.items()})
+    with pytest.raises(DataError, match="no finite float32 numbers"):
+        judges.load("small")
+    np.savez(judges.path("small"), **{"params": np.zeros(2), "params/kernel": np.zeros(2)})
+    with pytest.raises(DataError, match="no archive of a judge's parameters"):
         judges.load("small")
 
 

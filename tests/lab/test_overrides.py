@@ -83,6 +83,7 @@ def test_the_grid_of_every_row_is_possible(row):
         (["config.hidden_sizes=8,a"], [], "config.hidden_sizes=a is impossible"),
         (["config.num_envs=0"], [], "config.num_envs=0 is impossible: at least 1"),
         (["config.num_minibatches=7"], [], "config.num_minibatches=7 does not divide"),
+        (["config.num_minibatches=0"], [], "config.num_minibatches=0 is impossible: at least 1"),
         (["config.num_envs=8", "config.num_envs=8"], [], "config.num_envs is set twice"),
         (["hypers.discount=much"], [], "a number is needed"),
         (["hypers.discount=1.5"], [], "hypers.discount=1.5 is impossible: it must lie in [0, 1]"),
@@ -111,6 +112,8 @@ def test_refuses(settings, grid, message):
     [
         (["hypers.priority_exponent=0.6"], [], "hypers.priority_exponent has no effect with config.replay='uniform'"),
         ([], ["hypers.lowest_return=-1,-2"], "hypers.lowest_return has no effect with config.head='expected'"),
+        (["config.num_envs=0"], [], "config.num_envs=0 is impossible: at least 1"),
+        (["config.head=categorical", "config.num_atoms=1"], [], "config.num_atoms=1: a categorical distribution needs"),
         (
             ["config.head=categorical", "hypers.lowest_return=10"],
             [],

@@ -129,13 +129,13 @@ def test_spectral_norm_is_the_largest_singular_value(shape):
 
     @jax.jit
     def norms(matrix):
-        many = jax.value_and_grad(adversaries.spectral_norm)(matrix, 50)
+        many = jax.value_and_grad(adversaries.spectral_norm)(matrix, 10)
         return *many, adversaries.spectral_norm(matrix, 0), adversaries.spectral_norm(matrix)
 
     many, slope, few, some = norms(matrix)
     np.testing.assert_allclose(many, 3, rtol=1e-3)
     assert np.linalg.norm(matrix, axis=1).max() - 1e-4 <= few <= some <= 3 + 1e-4
-    assert some > 2.7
+    assert some > 2.95
     # The slope of a singular value is the outer product of its vectors.
     np.testing.assert_allclose(slope, np.outer(left[:, 0], right[0]), atol=0.05)
 

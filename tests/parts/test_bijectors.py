@@ -249,6 +249,16 @@ def test_an_autoregressive_map_looks_only_back(reverse):
         np.testing.assert_array_equal(depends, expected.T if reverse else expected)
 
 
+def test_a_narrow_layer_hides_none_of_the_elements_before():
+    """With fewer units than there are degrees, theirs reach up to the highest, and not up to their number."""
+    network = bijectors.MADE((5, 3), 12, 2, reverse=False)
+    params = network.init(jax.random.key(0), jnp.zeros(12))
+    params = jax.tree.map(jnp.ones_like, params)
+    jacobian = np.abs(jax.jacfwd(lambda x: network.apply(params, x))(jnp.ones(12))).sum(1) > 0
+    assert jacobian[-1, :-1].all()
+    assert not np.triu(jacobian).any()
+
+
 def test_a_coupling_leaves_one_half_and_changes_the_other():
     x = np.random.default_rng(0).standard_normal((3, 5), np.float32)
     for swap, kept in ((False, slice(0, 2)), (True, slice(2, 5))):

@@ -189,6 +189,8 @@ def test_observations_and_rewards_are_normalised():
 
 
 def test_what_makes_no_sense_is_refused():
+    with pytest.raises(ValueError, match="leaves nothing of the advantage of a single example"):
+        a2c.Config(num_envs=1, rollout_length=1, normalise_advantages=True)
     with pytest.raises(ValueError, match=r"config\.optimiser='sgd' is not one of rmsprop, adam"):
         a2c.Config(optimiser="sgd")
     with pytest.raises(ValueError, match="no meaning for observations"):

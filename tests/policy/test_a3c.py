@@ -203,6 +203,8 @@ def test_every_worker_acts_by_its_own_snapshot():
 
 
 def test_environments_that_cannot_be_shared_out_are_refused():
+    with pytest.raises(ValueError, match="leaves nothing of the advantage of a single example"):
+        a3c.Config(num_envs=8, rollout_length=1, normalise_advantages=True)
     with pytest.raises(ValueError, match=r"config\.num_workers=3 does not divide 8 environments"):
         a3c.Config(num_workers=3)
 

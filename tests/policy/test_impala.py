@@ -249,6 +249,9 @@ def test_a_core_remembers_what_its_actor_did(probe):
 def test_what_makes_no_sense_is_refused():
     with pytest.raises(ValueError, match=r"config\.correction='retrace' is not one of vtrace, one_step_is, none"):
         impala.Config(correction="retrace")
+    assert not impala.Config().idle
+    assert set(impala.Config(correction="one_step_is").idle) == {"c_bar"}
+    assert set(impala.Config(correction="none").idle) == {"rho_bar", "c_bar"}
     with pytest.raises(ValueError, match=r"config\.optimiser='sgd' is not one of rmsprop, adam"):
         impala.Config(optimiser="sgd")
     with pytest.raises(ValueError, match="no meaning for observations"):

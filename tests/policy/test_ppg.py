@@ -382,6 +382,8 @@ def test_what_makes_no_sense_is_refused():
     for name in ("num_minibatches", "num_auxiliary_minibatches"):
         with pytest.raises(ValueError, match=rf"config\.{name}=3 does not divide"):
             ppg.Config(num_envs=2, rollout_length=8, **{"num_minibatches": 1, "num_auxiliary_minibatches": 1, name: 3})
+    with pytest.raises(ValueError, match="leaves nothing of the advantage of a single example"):
+        ppg.Config(num_envs=8, rollout_length=8, num_minibatches=64)
     with pytest.raises(ValueError, match="no meaning for observations"):
         ppg.build(Spec(Discrete(2), Discrete(2)), ppg.Config(normalise_observations=True))
 

@@ -257,6 +257,8 @@ def test_policy_gives_the_mode_or_a_sample():
 
 
 def test_what_cannot_be_is_refused():
+    with pytest.raises(ValueError, match="leaves nothing of the advantage of a single example"):
+        trpo.Config(num_envs=1, rollout_length=1, num_minibatches=1)
     with pytest.raises(ValueError, match=r"config\.num_minibatches=3 does not divide"):
         trpo.Config(num_envs=2, rollout_length=8, num_minibatches=3)
     with pytest.raises(ValueError, match=r"config\.normalise_observations has no meaning"):

@@ -273,6 +273,17 @@ def test_one_sweep_is_value_iteration_and_many_are_policy_iteration():
     jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-5), many, policy)
 
 
+@pytest.mark.parametrize(("discount", "second"), [(0.999, 0.993), (0.99, 0.9995)])
+def test_what_rounding_hides_does_not_add_up(discount, second):
+    """An action that falls short by less than a look-ahead may round, at every one of a thousand steps."""
+    stays = jnp.stack([jnp.eye(2), jnp.eye(2)], 1)
+    reward = jnp.array([[1.0, second], [0.0, 0.0]])
+    process = mdp.MDP(stays, reward, jnp.array([1.0, 0.0]), jnp.array([False, True]))
+    found = planning.policy_iteration(process, discount)
+    np.testing.assert_allclose(found.values[0], 1 / (1 - discount), rtol=2e-5)
+    assert found.residual <= 1e-6
+
+
 def test_equally_good_actions_share():
     q_values = jnp.array([[1.0, 1.0, 0.0], [0.0, 2.0, 1.0], [3.0, 3.0, 3.0]])
     third = np.float32(1 / 3)

@@ -74,6 +74,17 @@ def test_importance_ratios_multiply_over_the_window(make_batch, policies, ratios
     np.testing.assert_allclose(run(batch, hypers, policies=policies, num_envs=2)[0], expected, rtol=1e-3, atol=1e-4)
 
 
+def test_long_products_of_ratios_neither_overflow_nor_lose_a_zero(make_batch):
+    """A power of one ratio may be infinite where the product over the window is moderate, or zero."""
+    stream = jax.tree.map(lambda leaf: jnp.asarray(leaf)[:, 0], make_batch(0, 600, 1))
+    never = jnp.zeros(600, bool)
+    stream = stream._replace(terminated=never, truncated=never, action=jnp.arange(600) % 2)
+    for target, expected in (((0.8, 0.2), 1.0), ((1.0, 0.0), 0.0)):
+        policies = prediction.Policies((0.2, 0.8), target)
+        ratio = n_step_td.windows(stream, jnp.int32(240), jnp.float32(1.0), policies).ratio
+        np.testing.assert_allclose(ratio[:300], expected, rtol=1e-3)
+
+
 def test_td0_by_hand():
     batch = Transition(
         *(jnp.array(leaf)[:, None] for leaf in ([0, 1, 0], [0, 0, 0], [1.0, 2.0, 3.0], [1, 2, 1])),

@@ -19,7 +19,7 @@ RING = tuple(
     for angle in (index * math.pi / 4 for index in range(8))
 )
 MODES = "share of samples near a mode, 0 unless all modes have some"
-NEIGHBOUR = "accuracy of the nearest neighbour in telling samples from images (½ at best)"
+NEIGHBOUR = "accuracy of the nearest neighbour in telling samples from images"
 REACHED = Target(0.9, "set by this project: all 25 modes and 90 % of samples within 3 standard deviations of one")
 
 
@@ -93,6 +93,7 @@ def on_images(
     )
 
 
+# For scale: ½ is the best there is, but held-out digits are by other writers: training digits themselves score 0.74.
 DIGITS = ImageTask("digits", (8, 8, 1), NEIGHBOUR, functools.partial(measures.neighbour_accuracy, num=500))
 # For scale: 10 000 training images are 4 to 7 from the held-out ones, or 44 and 78 when they are moved by a pixel
 # sideways and down, and samples of `generative/vae/mnist-convolutional` 118 and 122.
@@ -101,6 +102,13 @@ MNIST = ImageTask(
     (28, 28, 1),
     "Fréchet distance by the features of a classifier of MNIST",
     functools.partial(measures.frechet_distance, judge="mnist"),
+    judge="mnist",
+)
+KERNEL = ImageTask(
+    "mnist",
+    (28, 28, 1),
+    "kernel distance by the features of a classifier of MNIST",
+    functools.partial(measures.kernel_distance, judge="mnist"),
     judge="mnist",
 )
 SMILES = ImageTask("smiles", (64, 64, 1), NEIGHBOUR, functools.partial(measures.neighbour_accuracy, num=1_000, pool=4))
@@ -126,5 +134,6 @@ ROWS = (
     on_images("digits", DIGITS, SMALL),
     on_images("digits-dense", DIGITS, gan.Config(penalty="real", average=True), penalty=0.1),
     on_images("mnist", MNIST, SMALL, steps=1_200_000, seeds=4),
+    on_images("mnist-kernel-distance", KERNEL, SMALL, steps=1_200_000, seeds=4),
     on_images("smiles", SMILES, LARGE, seeds=4, penalty=1.0),
 )
