@@ -117,7 +117,7 @@ def windows(stream: Transition, num_steps: Array, discount: Array, policies: pre
             total=total,
             discount=jnp.where(inside, whole, fraction),
             successor=jnp.where(inside, jnp.asarray(stream.obs)[behind], successor),
-            ratio=_product(ratios, counts),
+            ratio=_product(jnp.asarray(ratios), counts),
         )
         return (total, fraction, successor, remaining, counts), window
 

@@ -26,9 +26,13 @@ _UP = Target(93.0, f"{ZOO}: 94.7 by SAC at 50 000 steps, 93.5 by TD3 at 300 000"
 # Nobody has published returns of gymnax's Reacher and Swimmer; the benchmarks run rejax on them at the same settings.
 _REACHED = Target(55.0, "rejax 0.1.3 (github.com/keraJLi/rejax): 55.0 by TD3 at the same settings, four seeds")
 _TD3 = {"num_critics": 2, "actor_period": 2, "smoothing": True}
+_TQC = {"head": "quantile", "actor_value": "mean"}  # two critics, as in SAC; the paper has five
+# Four exploring actors, each for as many gradient steps as one would have.
+_D4PG = {"head": "categorical", "n_step": 3, "replay": "proportional"}
+_ACTORS = {**_D4PG, "num_envs": 4, "num_steps": 4}
 _RETURNS = {"lowest_return": -1_600.0, "highest_return": 0.0}
 # The preset for small tasks: layers ten and five times as wide as the observation.
-_PRESET = {
+_PRESET: dict[str, Any] = {
     "hidden_sizes": (30, 15),
     "initialiser": "xavier",
     "actor_bound": 0.3,
@@ -99,8 +103,9 @@ DETERMINISTIC = (
             ("-ou", {"noise": "ou"}, {}, None),
             ("-preset", _PRESET, _PRESET_HYPERS, None),
             ("-td3", _TD3, {}, _SWUNG),
-            ("-d4pg", {"head": "categorical", "n_step": 3, "replay": "proportional"}, _RETURNS, _SWUNG),
-            ("-sdpg", {"head": "sampled", "n_step": 3}, {}, _SWUNG),
+            ("-d4pg", _D4PG, _RETURNS, _SWUNG),
+            ("-d4pg-actors", _ACTORS, _RETURNS, _SWUNG),
+            ("-sdpg", {"head": "sampled", "n_step": 3, "replay": "proportional"}, {}, _SWUNG),
         )
     ),
     *(
@@ -108,26 +113,31 @@ DETERMINISTIC = (
             f"MountainCarContinuous-v0{suffix}",
             gymnax_task("MountainCarContinuous-v0"),
             {"noise": "ou", **config},
-            {"noise_start": 0.5, "noise_end": 0.5},
+            {"noise_start": 0.5, "noise_end": 0.5, **hypers},
             300_000,
             target=_UP,
         )
-        for suffix, config in (("", {}), ("-td3", _TD3))
+        for suffix, config, hypers in (
+            ("", {}, {}),
+            ("-td3", _TD3, {}),
+            ("-d4pg", _ACTORS, {"lowest_return": -100.0, "highest_return": 100.0}),
+        )
     ),
     *(
         _ddpg(
             f"{task}-misc{suffix}",
             gymnax_task(f"{task}-misc"),
             {"warm_up": 1_000, **config},
-            {},
+            hypers,
             200_000,
             target=target,
         )
-        for task, suffix, config, target in (
-            ("Reacher", "", {}, None),
-            ("Reacher", "-td3", _TD3, _REACHED),
-            ("Swimmer", "", {}, None),
-            ("Swimmer", "-td3", _TD3, None),
+        for task, suffix, config, hypers, target in (
+            ("Reacher", "", {}, {}, None),
+            ("Reacher", "-td3", _TD3, {}, _REACHED),
+            ("Reacher", "-d4pg", _ACTORS, {"lowest_return": 0.0, "highest_return": 100.0}, None),
+            ("Swimmer", "", {}, {}, None),
+            ("Swimmer", "-td3", _TD3, {}, None),
         )
     ),
     *(
@@ -149,7 +159,7 @@ SOFT = (
         for suffix, config, hypers, target in (
             ("", {}, {}, _SWUNG),
             ("-fixed", {"temperature": "fixed"}, {"temperature": 0.2}, None),
-            ("-tqc", {"head": "quantile", "actor_value": "mean"}, {}, _SWUNG),
+            ("-tqc", _TQC, {}, _SWUNG),
             (
                 "-redq",
                 {"num_critics": 10, "num_steps": 20, "actor_period": 20, "actor_value": "mean"},
@@ -164,25 +174,29 @@ SOFT = (
             ),
         )
     ),
-    _sac(
-        "MountainCarContinuous-v0",
-        gymnax_task("MountainCarContinuous-v0"),
-        # No draw of the policy, nor a push at random, reaches the goal: only pushes that last do.
-        {"noise": "ou", "temperature": "fixed", "batch_size": 512, "hidden_sizes": (64, 64)},
-        {
-            "temperature": 0.1,
-            "noise_start": 1.5,
-            "noise_end": 0.3,
-            "noise_return": 0.05,
-            "discount": 0.9999,
-            "tau": 0.01,
-        },
-        50_000,
-        target=_UP,
+    *(
+        _sac(
+            f"MountainCarContinuous-v0{suffix}",
+            gymnax_task("MountainCarContinuous-v0"),
+            # No draw of the policy, nor a push at random, reaches the goal: only pushes that last do.
+            {"noise": "ou", "temperature": "fixed", "batch_size": 512, **config},
+            {
+                "temperature": 0.1,
+                "noise_start": 1.5,
+                "noise_end": 0.3,
+                "noise_return": 0.05,
+                "discount": 0.9999,
+                "tau": 0.01,
+            },
+            50_000,
+            target=_UP,
+        )
+        for suffix, config in (("", {}), ("-tqc", _TQC))
     ),
     *(
-        _sac(f"{task}-misc", gymnax_task(f"{task}-misc"), {"warm_up": 1_000}, {}, 200_000)
+        _sac(f"{task}-misc{suffix}", gymnax_task(f"{task}-misc"), {"warm_up": 1_000, **config}, {}, 200_000)
         for task in ("Reacher", "Swimmer")
+        for suffix, config in (("", {}), ("-tqc", _TQC))
     ),
     _sac(
         "LunarLanderContinuous",

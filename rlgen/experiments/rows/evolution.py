@@ -85,6 +85,18 @@ ROWS = (
     ),
     *(
         Experiment(
+            name=f"evolution/ars/{name}-misc",
+            algorithm=ars,
+            task=_task(f"{name}-misc"),
+            config=ars.Config(num_top=4, normalise_observations=True),
+            hypers=ars.Hypers(learning_rate=0.02, sigma=0.05),
+            steps=2_000_000,
+            tiny={**_TINY_ARS, "num_top": 2},
+        )
+        for name in ("Reacher", "Swimmer")
+    ),
+    *(
+        Experiment(
             name=f"evolution/es/CartPole-v1-{strategy.replace('_', '-')}",
             algorithm=es,
             task=_task("CartPole-v1"),
