@@ -327,9 +327,14 @@ _SWUNG = {
     "buffer_size": 100_000,
     "fill_buffer": 5_000,
     "batch_size": 256,
+    "polyak": 0.995,
 }
 _SAC_THEIRS = {**_SWUNG, "agent_kwargs": {"hidden_layer_sizes": _SMALL, "activation": "relu"}}
-_TD3_THEIRS = {**_SWUNG, **{f"{part}_kwargs": {"activation": "relu"} for part in ("actor", "critic")}}  # 64-64
+_TD3_THEIRS = {
+    **_SWUNG,
+    "exploration_noise": 0.1,
+    **{f"{part}_kwargs": {"activation": "relu"} for part in ("actor", "critic")},
+}  # 64-64
 _TD3 = "TD3 Pendulum-v1, one environment, one gradient step of batch 256 a step, ring of 100 000, 64-64 ReLU"
 _REJAX_DQN = (
     "DQN CartPole-v1, one environment, one gradient step of batch 100 a step, ring of 50 000, 64-64 ReLU, learning from"
@@ -351,7 +356,11 @@ _DQN_THEIRS = {
     "buffer_size": 50_000,
     "fill_buffer": 1_000,
     "batch_size": 100,
+    "learning_rate": 2.5e-4,
     "target_update_freq": 200,
+    "polyak": 0.0,  # the target is a copy
+    "ddqn": False,
+    "exploration_fraction": 0.5,
     "agent_kwargs": {"activation": "relu"},  # its layers are 64-64
 }
 
@@ -368,10 +377,16 @@ def _on_policy() -> tuple[Row, ...]:
         return {"env": "CartPole-v1", **shape, **fields}
 
     tanh = {"learning_rate": 2.5e-4, "max_grad_norm": 0.5, "agent_kwargs": {"activation": "tanh"}}
-    relu = {"env": "Breakout-MinAtar", "learning_rate": 5e-3, "agent_kwargs": {"activation": "relu"}}
+    relu = {
+        "env": "Breakout-MinAtar",
+        "learning_rate": 5e-3,
+        "ent_coef": 0.1,
+        "max_grad_norm": 0.5,
+        "agent_kwargs": {"activation": "relu"},
+    }
     pqn = "PQN CartPole-v1, 32 environments × 64 steps, 4 epochs × 16 minibatches, 64-64 ReLU, layer norm, λ 0.9"
     pqn_ours = {"config": {"hidden_sizes": _SMALL}, "hypers": {"trace_decay": 0.9}}
-    pqn_theirs = theirs(32, 64, 16, learning_rate=1e-4, td_lambda=0.9)
+    pqn_theirs = theirs(32, 64, 16, learning_rate=1e-4, td_lambda=0.9, eps_end=0.2, exploration_fraction=0.2)
     return (
         _rejax("policy/ppo/CartPole-v1", _PPO, 1, 500_224, {}, theirs(4, 128, 4, **tanh)),
         _rejax(
@@ -431,8 +446,11 @@ ROWS = (
         NUM_ENVS=_MANY_ENVS,
     ),
     _row("ppo", "policy/ppo/Breakout-MinAtar", _PIXELS, 4, 1_000_000, **_MINATAR),
-    _row("dqn", "value/dqn/CartPole-v1", _DQN, 1, 200_000),
-    _row("dqn", "value/dqn/CartPole-v1", _DQN, 16, 100_000),
+    *(
+        # Of both, exploration falls over the first half of what the budget is cut to.
+        _row("dqn", "value/dqn/CartPole-v1", _DQN, seeds, steps, EPSILON_ANNEAL_TIME=steps // 2)
+        for seeds, steps in ((1, 200_000), (16, 100_000))
+    ),
     *(
         row
         for seeds, steps in ((1, 20_000), (16, 10_000))
