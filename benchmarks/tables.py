@@ -39,13 +39,15 @@ def learning() -> str:
     rows = []
     for result in _load("learning"):
         summary = result["summary"]
-        point, target = measure.ranked(summary)[0], catalogue.EXPERIMENTS[summary["experiment"]].target
+        point, row = measure.ranked(summary)[0], catalogue.EXPERIMENTS[summary["experiment"]]
+        target = row.target
         name = f"`{summary['experiment']}`"
         if where := measure.label(summary, point):
             name += f", best of {len(summary['points']):,} points: {where}"
         sign = {"max": "≥", "min": "≤"}[target.direction] if target else ""
         reached = target.reached(float("nan") if point["iqm"] is None else point["iqm"]) if target else None
         low, high = point["ci95"]
+        fewer = f", {summary['seeds']} of {row.seeds} seeds" if summary["seeds"] < row.seeds else ""
         rows.append(
             [
                 name,
@@ -53,7 +55,7 @@ def learning() -> str:
                 f"{summary['env_steps']:,}",
                 f"{_number(point['iqm'])} [{_number(low)}, {_number(high)}]",
                 f"{sign} {_number(target.value)}" if target else "–",
-                {True: "yes", False: "**no**", None: "–"}[reached],
+                {True: "yes", False: "**no**", None: "–"}[reached] + (fewer if target else ""),
                 f"{summary['run_seconds']:.0f}",
                 f"{summary['steps_per_second']:,.0f}",
             ]

@@ -149,6 +149,8 @@ SMALLEST: dict[str, int] = {
     "warm_up": 0,
 }  # of whole numbers in a Config; 1 where a name is absent
 
+LARGEST = 2**31 - 1  # whole number in a Config, which indices hold
+
 
 def check_hypers(hypers: Any) -> None:
     """Refuses impossible hyperparameters.
@@ -160,8 +162,33 @@ def check_hypers(hypers: Any) -> None:
         ValueError: naming the leaf, its value and the interval that it must lie in, or two that must not meet.
     """
     for name, value in hypers._asdict().items():
-        if value not in HYPERS[name]:
-            raise ValueError(f"hypers.{name}={value:g} is impossible: it must lie in {HYPERS[name]}")
+        check_hyper(name, value)
+    check_pairs(hypers)
+
+
+def check_hyper(name: str, value: float) -> None:
+    """Refuses a value that is impossible by itself.
+
+    Args:
+        name: of the leaf.
+        value: of it.
+
+    Raises:
+        ValueError: naming both, and the interval that the value must lie in.
+    """
+    if value not in HYPERS[name]:
+        raise ValueError(f"hypers.{name}={value:g} is impossible: it must lie in {HYPERS[name]}")
+
+
+def check_pairs(hypers: Any) -> None:
+    """Refuses two values that must not meet.
+
+    Args:
+        hypers: NamedTuple of numbers.
+
+    Raises:
+        ValueError: naming both.
+    """
     for low, high in ASCENDING:
         if low in hypers._fields and getattr(hypers, low) >= getattr(hypers, high):
             lower, higher = getattr(hypers, low), getattr(hypers, high)
@@ -179,7 +206,7 @@ def check_config(config: Any) -> None:
         config: frozen dataclass.
 
     Raises:
-        ValueError: naming the field, its value and the smallest count or the interval that it must lie in.
+        ValueError: naming the field, its value and the smallest or largest count or the interval that it must lie in.
     """
     for field in dataclasses.fields(config):
         name, value = field.name, getattr(config, field.name)
@@ -190,3 +217,5 @@ def check_config(config: Any) -> None:
                     raise ValueError(f"config.{name}={value} is impossible: it must lie in {interval}")
             elif isinstance(number, int) and not isinstance(number, bool) and number < SMALLEST.get(name, 1):
                 raise ValueError(f"config.{name}={value} is impossible: at least {SMALLEST.get(name, 1)} is needed")
+            elif isinstance(number, int) and number > LARGEST:
+                raise ValueError(f"config.{name}={value} is impossible: {LARGEST:,} is the most")

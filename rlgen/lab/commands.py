@@ -76,6 +76,8 @@ def row(experiment: Any) -> dict[str, Any]:
 
 def show(command: cli.Show) -> None:
     """Prints all about an experiment, its settings as `--set` takes them."""
+    from rlgen.lab import overrides
+
     experiment = _find(command.name)
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(no_wrap=True)
@@ -92,7 +94,7 @@ def show(command: cli.Show) -> None:
     settings = {f"config.{key}": value for key, value in dataclasses.asdict(experiment.config).items()}
     settings |= {f"hypers.{key}": value for key, value in experiment.hypers._asdict().items()}
     for key, value in settings.items():
-        table.add_row(key, ",".join(map(str, value)) if isinstance(value, tuple) else str(value))
+        table.add_row(key, (",".join(map(str, value)) or overrides.EMPTY) if isinstance(value, tuple) else str(value))
     console = _console()
     console.print(experiment.name, style="bold")
     console.print()

@@ -15,8 +15,19 @@ from numpy.typing import NDArray
 from rlgen.lab.folders import METRICS, SUMMARY
 
 SUMMARY_KEYS = (
-    *("experiment", "seeds", "seed", "env_steps", "updates", "compile_seconds", "run_seconds", "steps_per_second"),
-    *("peak_rss_mb", "devices", "metric", "points", "target", "reached", "versions", "git"),
+    *(
+        "experiment",
+        "changed",
+        "seeds",
+        "seed",
+        "env_steps",
+        "updates",
+        "compile_seconds",
+        "run_seconds",
+        "steps_per_second",
+    ),
+    *("peak_rss_mb", "devices", "metric", "points", "target", "reached", "config", "begun"),
+    *("versions", "git"),
 )
 POINT_KEYS = ("hypers", "iqm", "ci95", "per_seed", "diverged_seeds")
 TARGET_KEYS = ("value", "direction", "source")
@@ -49,6 +60,8 @@ NUMBER = Kind(_is_number, "a number")
 OPTIONAL = Kind(lambda value: value is None or _is_number(value), "a number")
 DIRECTION = Kind(lambda value: value in ("max", "min"), "max or min")
 OBJECT = Kind(lambda value: isinstance(value, dict), "an object")
+WHOLES = Kind(lambda value: isinstance(value, list) and all(map(_is_whole, value)), "a list of whole numbers")
+TEXTS = Kind(lambda value: isinstance(value, list) and all(isinstance(one, str) for one in value), "a list of texts")
 LIST = Kind(lambda value: isinstance(value, list), "a list")
 
 
@@ -63,13 +76,15 @@ class Point(NamedTuple):
         hypers: values by name.
         iqm: of the scores; nan if it is not defined.
         interval: its 95 % interval; a bound that is not defined is nan.
-        scores: `[S]` float64; nan for a seed that diverged.
+        scores: `[S]` float64; nan for a seed that diverged, or has none.
+        diverged: `[S]` bool.
     """
 
     hypers: Mapping[str, Any]
     iqm: float
     interval: tuple[float, float]
     scores: NDArray[np.float64]
+    diverged: NDArray[np.bool_]
 
 
 class RunFolder(NamedTuple):
@@ -153,7 +168,7 @@ def _read_summary(path: Path) -> dict[str, Any]:
         raise RunError(f"{path} is damaged: {error}") from error
     _check_keys(path, "", summary, SUMMARY_KEYS)
     _check_values(path, "", summary, {"experiment": TEXT, "metric": TEXT, "seeds": COUNT, "env_steps": WHOLE})
-    _check_values(path, "", summary, {"steps_per_second": OPTIONAL})
+    _check_values(path, "", summary, {"steps_per_second": OPTIONAL, "changed": TEXTS})
     if summary["target"] is not None:
         _check_keys(path, "target", summary["target"], TARGET_KEYS)
         _check_values(path, "target", summary["target"], {"value": NUMBER, "direction": DIRECTION, "source": TEXT})
@@ -162,6 +177,7 @@ def _read_summary(path: Path) -> dict[str, Any]:
     for index, point in enumerate(summary["points"]):
         _check_keys(path, f"points[{index}]", point, POINT_KEYS)
         _check_values(path, f"points[{index}]", point, {"hypers": OBJECT, "ci95": LIST, "per_seed": LIST})
+        _check_values(path, f"points[{index}]", point, {"diverged_seeds": WHOLES})
     return summary
 
 
@@ -191,7 +207,8 @@ def _point(path: Path, point: Mapping[str, Any], num_seeds: int) -> Point:
     if len(scores) != num_seeds:
         raise RunError(f"{path} is damaged: a point has {len(scores)} scores for {num_seeds} seeds")
     hypers = {name: math.inf if value is None else value for name, value in point["hypers"].items()}  # null: no limit
-    return Point(hypers, iqm, (low, high), scores)
+    diverged = np.isin(np.arange(num_seeds), point["diverged_seeds"])
+    return Point(hypers, iqm, (low, high), scores, diverged)
 
 
 def _read_metrics(path: Path, names: Sequence[str]) -> list[NDArray[Any]]:

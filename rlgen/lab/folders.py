@@ -2,11 +2,13 @@
 
 import contextlib
 import datetime
+import errno
 import fcntl
 import io
 import json
 import math
 import os
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from numpy.typing import NDArray
 from rlgen.lab.errors import UsageError
 
 CONFIG, SUMMARY, METRICS, LOCK = "config.json", "summary.json", "metrics.npz", "lock"
+WITHOUT_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # what some network file systems answer
 CURVES, RESPONSE, VALUES = "curves.png", "response.png", "values.png"
 
 
@@ -75,6 +78,10 @@ def hold(folder: Path, *, new: bool) -> Iterator[None]:
         except BlockingIOError as error:
             holder = os.pread(lock, 32, 0).decode(errors="replace").strip()
             raise FolderError(f"{folder} is in use by process {holder or 'unknown'}") from error
+        except OSError as error:
+            if error.errno not in WITHOUT_LOCKS:
+                raise FolderError(f"{folder} cannot be held: {error.strerror}") from error
+            warnings.warn(f"{folder} is on a file system without locks: use it from one process only", stacklevel=2)
         if new and (folder / CONFIG).exists():
             raise FolderError(f"{folder} already holds a run: resume it, or choose another folder")
         os.ftruncate(lock, 0)
@@ -153,7 +160,7 @@ def read_json(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise FolderError(f"{path} cannot be read: {error.strerror}") from error
-    except ValueError as error:  # neither JSON nor UTF-8
+    except (ValueError, RecursionError) as error:  # neither JSON nor UTF-8, or nested a thousand deep
         raise FolderError(f"{path} is damaged: {error}") from error
     if not isinstance(content, dict):
         raise FolderError(f"{path} is damaged: it holds no object")

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import importlib
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -10,6 +11,7 @@ from typing import Any, Protocol
 from rlgen.lab.errors import UsageError
 from rlgen.lab.request import Plan, Request
 
+RUN_ID = "wandb-id"
 TENSORBOARD, WANDB = ("tensorboardX", "tensorboard"), ("wandb", "wandb")  # modules, and the extras that bring them
 
 
@@ -35,7 +37,7 @@ def check(request: Request) -> None:
             _library(*library)
 
 
-def start(made: Plan, folder: Path, done: int | None, stack: contextlib.ExitStack) -> list[Log]:
+def start(made: Plan, folder: Path, done: int | None, process: int, stack: contextlib.ExitStack) -> list[Log]:
     """Opens the logs that a request asks for.
 
     Args:
@@ -43,6 +45,7 @@ def start(made: Plan, folder: Path, done: int | None, stack: contextlib.ExitStac
         folder: the run folder.
         done: environment steps of one seed from which on the run is new, so that what a killed run wrote after its last
             checkpoint is not shown twice; None for a run that begins.
+        process: which of those that share the run, from 0.
         stack: closes them.
 
     Returns:
@@ -55,7 +58,7 @@ def start(made: Plan, folder: Path, done: int | None, stack: contextlib.ExitStac
     if made.request.tensorboard:
         logs.append(TensorBoard(folder, done, stack))
     if made.request.wandb:
-        logs.append(WeightsAndBiases(folder, made, stack))
+        logs.append(WeightsAndBiases(folder, made, process, stack))
     return logs
 
 
@@ -77,12 +80,20 @@ class TensorBoard:
 class WeightsAndBiases:
     """A run of the project `rlgen`, named by its folder and gone on with when the run is resumed."""
 
-    def __init__(self, folder: Path, made: Plan, stack: contextlib.ExitStack):
-        """Opens the run; the stack closes it."""
+    def __init__(self, folder: Path, made: Plan, process: int, stack: contextlib.ExitStack):
+        """Opens the run of a process; the stack closes it."""
         module = _library(*WANDB)
         name = f"{made.experiment.name}/{folder.resolve().name}".replace("/", "_")
+        # An id of its own, kept with the run: another folder of the same name is another run, and so is what another
+        # process logs of the same sweep.
+        kept = folder / f"{RUN_ID}-{process}"
+        if not kept.exists():
+            kept.write_text(uuid.uuid4().hex, encoding="utf-8")
+        identity = kept.read_text(encoding="utf-8").strip()
         config = dataclasses.asdict(made.request) | {"config": dataclasses.asdict(made.experiment.config)}
-        run = module.init(project="rlgen", id=name, name=name, dir=str(folder), config=config, resume="allow")
+        run = module.init(
+            project="rlgen", id=identity, name=name, group=name, dir=str(folder), config=config, resume="allow"
+        )
         stack.callback(run.finish)
         run.define_metric("*", step_metric="env_steps")
         self._run = run

@@ -83,12 +83,46 @@ def free() -> int | None:
     stats = [device.memory_stats() for device in jax.local_devices()]
     if all(stat and "bytes_limit" in stat for stat in stats):
         return sum(stat["bytes_limit"] - stat["bytes_in_use"] for stat in stats)
+    lines = _lines(Path("/proc/meminfo"))
+    host = [int(line.split()[1]) * 2**10 for line in lines if line.startswith("MemAvailable")]
+    return min([*host, *_allowed()], default=None)
+
+
+def _allowed(groups: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")) -> list[int]:
+    """Bytes that are left of each limit that a container or a batch system sets, by Linux's control groups.
+
+    Args:
+        groups: which groups the process is in, a line each: `number:controllers:path`.
+        root: where they are mounted, those of version 1 by controller.
+
+    Returns:
+        What is left of every limit on the way from the process's own group up to the root.
+    """
+    left = []
+    for line in _lines(groups):
+        _, controllers, path = line.split(":", 2)
+        names, top = ("memory.max", "memory.current"), root
+        if controllers:
+            names, top = ("memory.limit_in_bytes", "memory.usage_in_bytes"), root / "memory"
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        # A container often sees its own group as the root, under another path.
+        own = top / path.strip("/")
+        for group in (own, *own.parents) if own != top else (top,):
+            limit, used = ("".join(_lines(group / name)) for name in names)
+            if limit.isdecimal() and used.isdecimal():
+                left.append(max(int(limit) - int(used), 0))
+            if group == top:
+                break
+    return left
+
+
+def _lines(path: Path) -> list[str]:
+    """Reads the lines of a file of the system's; none where there is no such file."""
     try:
-        lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
+        return path.read_text(encoding="utf-8").splitlines()
     except OSError:
-        return None
-    (available,) = [line.split()[1] for line in lines if line.startswith("MemAvailable")] or [None]
-    return int(available) * 2**10 if available else None
+        return []
 
 
 def fit(made: Plan, data: Any) -> int | None:

@@ -6,6 +6,7 @@ Values are typed by the field that they set, and refused here, by name, before a
 
 import dataclasses
 import difflib
+import itertools
 import math
 import types
 import typing
@@ -19,6 +20,7 @@ from rlgen.experiments.experiment import Experiment
 from rlgen.lab.errors import UsageError
 
 CONFIG, HYPERS = "config.", "hypers."
+EMPTY = "()"  # how a list of nothing is written
 
 
 def apply(
@@ -57,10 +59,15 @@ def apply(
     reasons = getattr(experiment.config, "idle", {})
     for name in (name for name in (*values, *axes) if name.removeprefix(HYPERS) in reasons):
         raise UsageError(f"{name} has no effect with {reasons[name.removeprefix(HYPERS)]}")
-    for name, axis in axes.items():
+    leaves = {name.removeprefix(HYPERS): axis for name, axis in axes.items()}
+    for name, axis in leaves.items():
         for value in axis:
-            _checked(bounds.check_hypers, experiment.hypers._replace(**{name.removeprefix(HYPERS): value}))
-    return experiment, {name.removeprefix(HYPERS): axis for name, axis in axes.items()}
+            _checked(bounds.check_hyper, name, value)
+    for pair in (pair for pair in (*bounds.ASCENDING, *bounds.NOT_ABOVE) if set(pair) & set(leaves)):
+        both = {name: leaves[name] for name in pair if name in leaves}
+        for point in itertools.product(*both.values()):
+            _checked(bounds.check_pairs, experiment.hypers._replace(**dict(zip(both, point, strict=True))))
+    return experiment, leaves
 
 
 def default_grid(experiment: Experiment, settings: Sequence[str]) -> tuple[str, ...]:
@@ -115,6 +122,8 @@ def _convert(name: str, text: str, kind: Any) -> Any:
     text = text.strip()
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin is tuple:
+        if text == EMPTY:
+            return ()
         return tuple(_convert(name, part, arguments[0]) for part in text.split(","))
     if origin in (types.UnionType, typing.Union):
         if text.lower() == "none":
@@ -145,6 +154,8 @@ def _number(name: str, text: str, kind: type) -> int | float:
     with np.errstate(over="ignore"):
         if kind is float and not np.isfinite(np.float32(value)):
             raise UsageError(f"{name}={text} is impossible: a finite number (float32) is needed")
+        if value and not np.float32(value):
+            raise UsageError(f"{name}={text} is impossible: it is so small that float32 takes it for 0")
     return value
 
 

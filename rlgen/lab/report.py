@@ -32,6 +32,7 @@ def markdown(runs: Sequence[RunFolder]) -> str:
         A Markdown document without pictures.
     """
     header = ("run", "experiment", "hypers", "seeds", "steps", "IQM [95 % interval]", "target", "reached", "steps/s")
+    header += ("changed",)
     rows = [header, ("---",) * len(header)]
     varied = _varied(runs)
     for run, label in zip(runs, _labels(runs), strict=True):
@@ -128,10 +129,10 @@ def _line(run: RunFolder, index: int, label: str, by_step: bool, higher_is_bette
 
     The nans at the end of a seed that diverged are its divergence and not windows without news.
     """
-    scores, curves = run.points[index].scores, run.curve[index]
+    point, curves = run.points[index], run.curve[index]
     ended = np.logical_and.accumulate(np.isnan(curves)[:, ::-1], axis=1)[:, ::-1]
-    curves = np.where(ended & ~np.isfinite(scores)[:, None], -np.inf if higher_is_better else np.inf, curves)
-    return plots.Line(label, run.env_steps if by_step else run.update, curves, scores)
+    curves = np.where(ended & point.diverged[:, None], -np.inf if higher_is_better else np.inf, curves)
+    return plots.Line(label, run.env_steps if by_step else run.update, curves, point.scores)
 
 
 def _higher_is_better(runs: Sequence[RunFolder]) -> bool:
@@ -174,8 +175,10 @@ def _improvement(runs: Sequence[RunFolder]) -> str:
 def _row(run: RunFolder, point: Point, label: str, varied: Sequence[str]) -> tuple[str, ...]:
     """Writes a point's cells of the table."""
     summary, target = run.summary, run.summary["target"]
-    num_diverged = np.count_nonzero(~np.isfinite(point.scores))
+    num_diverged = np.count_nonzero(point.diverged)
     diverged = f", {num_diverged} diverged" if num_diverged else ""
+    num_without = np.count_nonzero(~np.isfinite(point.scores) & ~point.diverged)
+    diverged += f", {num_without} without a score" if num_without else ""
     sign = "≥" if _higher_is_better([run]) else "≤"
     speed = summary["steps_per_second"]
     return (
@@ -188,6 +191,7 @@ def _row(run: RunFolder, point: Point, label: str, varied: Sequence[str]) -> tup
         f"{sign} {target['value']:g} ({target['source']})" if target else "—",
         ("yes" if _reached(point.iqm, target) else "no") if target else "—",
         f"{speed:,.0f}" if speed is not None else "—",
+        ", ".join(summary["changed"]) or "—",
     )
 
 

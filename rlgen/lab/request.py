@@ -109,6 +109,15 @@ class Plan(NamedTuple):
         windows = min(self.request.windows, total)
         return [round(index * total / windows) for index in range(windows + 1)]
 
+    @property
+    def changed(self) -> list[str]:
+        """In what a run is not the catalogue's: fewer seeds than its target is stated for, its budget, settings."""
+        row, asked = catalogue.find(self.experiment.name), self.request
+        fewer = [f"{asked.seeds} of {row.seeds} seeds"] if asked.seeds < row.seeds else []
+        steps = self.experiment.steps
+        budget = [f"{steps:,} of {row.steps:,} steps"] if steps != row.steps else []
+        return [*fewer, *budget, *asked.settings]
+
     def label(self, point: int) -> str:
         """Names a grid point by what varies; empty without a grid."""
         return grids.label({name: getattr(self.points[point], name) for name in self.axes})
@@ -199,6 +208,24 @@ def read(folder: Path) -> Plan:
     return made
 
 
+def drift(folder: Path) -> str | None:
+    """Says what a run that goes on here was begun under, if that was something else.
+
+    Args:
+        folder: the run folder.
+
+    Returns:
+        One line; None where libraries and revision are the same.
+
+    Raises:
+        FolderError: if `config.json` cannot be read.
+    """
+    content, now = folders.read_json(folder / folders.CONFIG), {**versions(), "rlgen's revision": revision()}
+    begun = {**dict(content.get("versions") or {}), "rlgen's revision": content.get("git")}
+    changed = [f"{name} {begun.get(name)}, now {now[name]}" for name in now if now[name] != begun.get(name)]
+    return f"begun under {'; '.join(changed)}: the rest may differ in its bits" if changed else None
+
+
 def change(folder: Path, changes: Mapping[str, Any]) -> None:
     """Changes how a run goes on, in its `config.json`: what it comes to and what it began with stay.
 
@@ -243,8 +270,8 @@ def versions() -> dict[str, str]:
 
 @functools.cache
 def revision() -> str | None:
-    """Names the project's git revision, with `-dirty` where files differ from it; None where it is no checkout."""
-    home = Path(__file__).parent
+    """Names the project's git revision, with `-dirty` where the code differs from it; None where it is no checkout."""
+    home = Path(__file__).parents[1]
 
     def git(*command: str) -> str:
         return subprocess.run(
@@ -253,6 +280,6 @@ def revision() -> str | None:
 
     try:
         git("ls-files", "--error-unmatch", "__init__.py")
-        return git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
+        return git("rev-parse", "HEAD") + ("-dirty" if git("status", "--porcelain", "--", ".") else "")
     except (OSError, subprocess.SubprocessError):
         return None

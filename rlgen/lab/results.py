@@ -6,6 +6,7 @@ plane.
 Shape legend: `L` lanes, `G` grid points, `S` seeds, `U` windows of updates.
 """
 
+import dataclasses
 import resource
 import sys
 import time
@@ -31,7 +32,7 @@ class Outcome(NamedTuple):
 
     Attributes:
         history: leaves `[L, U]`.
-        scores: `[L]`; nan where a lane diverged.
+        scores: `[L]`; nan where a lane diverged, or no episode of an online score ended.
         first_bad: `[L]` window in which a lane diverged, `U` where it did not.
     """
 
@@ -80,7 +81,8 @@ def score(work: Work) -> Outcome:
     work.run_seconds = work.processes.slowest(seconds)
     history = jax.tree.map(lambda *leaves: np.concatenate(leaves), *histories)
     values = np.concatenate(scores).astype(np.float64)
-    first_bad = _first_bad(history, np.concatenate(finite) & np.isfinite(values))
+    # What is scored while it learns may have no value, where no episode ended; any other score is a number, or broke.
+    first_bad = _first_bad(history, np.concatenate(finite) & (np.isfinite(values) | online))
     num_windows = len(lanes.plan.bounds) - 1
     return Outcome(history, np.where(first_bad < num_windows, np.nan, values), first_bad)
 
@@ -121,7 +123,8 @@ def write(work: Work, outcome: Outcome) -> Summary:
     _draw_curves(folder / folders.CURVES, made, arrays, outcome, estimates.value)
     _draw_response(folder / folders.RESPONSE, made, estimates)
     _draw_values(folder / folders.VALUES, work, outcome)
-    summary = _summary(work, arrays["score"], estimates)
+    diverged = outcome.first_bad.reshape(arrays["score"].shape) < len(arrays["update"])
+    summary = _summary(work, arrays["score"], diverged, estimates)
     folders.write_json(folder / folders.SUMMARY, summary)
     return summary
 
@@ -222,14 +225,15 @@ def _target(made: Plan) -> Any:
     return plots.Target(target.value, target.source) if target else None
 
 
-def _summary(work: Work, scores: NDArray[np.float64], estimates: Any) -> Summary:
-    """Sums a run up; `scores` are `[G, S]`, `estimates` of `[G]`."""
+def _summary(work: Work, scores: NDArray[np.float64], diverged: NDArray[np.bool_], estimates: Any) -> Summary:
+    """Sums a run up; `scores` and `diverged` are `[G, S]`, `estimates` of `[G]`."""
     made, request, bound = work.lanes.plan, work.lanes.plan.request, work.lanes.plan.bound
     env_steps = bound.num_updates * bound.steps_per_update
-    points = [_point(*row) for row in zip(made.points, scores, *estimates, strict=True)]
+    points = [_point(*row) for row in zip(made.points, scores, diverged, *estimates, strict=True)]
     target = made.experiment.target
     return {
         "experiment": made.experiment.name,
+        "changed": made.changed,
         "seeds": request.seeds,
         "seed": request.seed,
         "env_steps": env_steps,
@@ -243,19 +247,23 @@ def _summary(work: Work, scores: NDArray[np.float64], estimates: Any) -> Summary
         "points": points,
         "target": target and {"value": target.value, "direction": target.direction, "source": target.source},
         "reached": target and any(point["iqm"] is not None and target.reached(point["iqm"]) for point in points),
+        "config": folders.strict(dataclasses.asdict(made.experiment.config)),
+        "begun": {name: folders.read_json(work.folder / folders.CONFIG).get(name) for name in ("versions", "git")},
         "versions": versions(),
         "git": revision(),
     }
 
 
-def _point(hypers: Any, scores: NDArray[np.float64], iqm: float, low: float, high: float) -> dict[str, Any]:
+def _point(
+    hypers: Any, scores: NDArray[np.float64], diverged: NDArray[np.bool_], iqm: float, low: float, high: float
+) -> dict[str, Any]:
     """Sums a grid point up."""
     summary = {
         "hypers": hypers._asdict(),
         "iqm": float(iqm),
         "ci95": [float(low), float(high)],
         "per_seed": scores.tolist(),
-        "diverged_seeds": np.flatnonzero(np.isnan(scores)).tolist(),
+        "diverged_seeds": np.flatnonzero(diverged).tolist(),
     }
     return folders.strict(summary)
 
@@ -286,8 +294,11 @@ def line(made: Plan, summary: Summary, folder: Path) -> str:
     value += "" if low is None or high is None else f" [{low:.5g}, {high:.5g}]"
     value += f" at {made.label(best)}" if made.axes else ""
     aim = f"; target {target['value']:g} {'' if summary['reached'] else 'not '}reached" if target else ""
+    aim += f" with {', '.join(summary['changed'])}" if target and summary["changed"] else ""
     num_diverged = sum(len(point["diverged_seeds"]) for point in points)
     diverged = f"; {num_diverged} run{'s'[: num_diverged > 1]} diverged" if num_diverged else ""
+    num_without = sum(point["per_seed"].count(None) for point in points) - num_diverged
+    diverged += f"; {num_without} run{'s'[: num_without > 1]} without an episode to score" if num_without else ""
     return (
         f"{summary['experiment']}: IQM of the {summary['metric']} {value} over {summary['seeds']} seeds,"
         f" {summary['steps_per_second']:,.0f} steps/s{aim}{diverged}; {folder}"

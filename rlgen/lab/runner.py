@@ -98,6 +98,9 @@ def resume(folder: Path, console: Console, processes: Processes = ALONE) -> Summ
             _print(console, f"{folder} is finished: there is nothing to do")
             return summary
         spread, held = _spread(request.read(folder))
+        drift = request.drift(folder)
+        if drift and processes.index == 0:
+            _print(console, drift)
         processes.agree(spread.identity, begin=lambda: None)
         return _sweep(spread, held, folder, console, processes)
 

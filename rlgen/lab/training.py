@@ -190,7 +190,7 @@ def train(work: Work) -> None:
     alone = len(saved) == 1 and saved[0][0] > 0
     with contextlib.ExitStack() as stack:
         begun = saved[0][0] * lanes.plan.bound.steps_per_update if alone else None
-        logs = logging.start(lanes.plan, work.folder, begun, stack)
+        logs = logging.start(lanes.plan, work.folder, begun, work.processes.index, stack)
         for index, (step, group) in zip(share, saved, strict=True):
             if step < last:
                 _train_group(work, programs, index, group, logs, step)

@@ -62,6 +62,22 @@ def test_the_free_memory_is_known_here():
     assert free is None or free > 2**20
 
 
+@pytest.mark.parametrize("version", [1, 2])
+def test_limits_of_a_container_or_a_batch_system_count(version, tmp_path):
+    """What is left of the tightest limit on the way up, by the files of either version of control groups."""
+    limit, used = {1: ("memory.limit_in_bytes", "memory.usage_in_bytes"), 2: ("memory.max", "memory.current")}[version]
+    top = tmp_path / "memory" if version == 1 else tmp_path
+    for group, values in ((top, ("max", "900")), (top / "job", ("1000", "400")), (top / "job/step", ("5000", "100"))):
+        group.mkdir(parents=True, exist_ok=True)
+        for name, value in zip((limit, used), values, strict=True):
+            (group / name).write_text(f"{value}\n")
+    groups = tmp_path / "groups"
+    groups.write_text({1: "3:cpuset:/\n2:cpu,memory:/job/step\n", 2: "0::/job/step\n"}[version])
+    assert memory._allowed(groups, tmp_path) == [4900, 600]
+    groups.write_text("0::/elsewhere\n")  # as seen from inside a container
+    assert memory._allowed(groups, top if version == 2 else tmp_path / "nowhere") == []
+
+
 @pytest.mark.parametrize(("size", "text"), [(0, "0 B"), (1023, "1.02e+03 B"), (1536, "1.5 KiB"), (3 * 2**30, "3 GiB")])
 def test_bytes_are_readable(size, text):
     assert memory.human(size) == text

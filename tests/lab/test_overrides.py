@@ -93,6 +93,8 @@ def test_the_grid_of_every_row_is_possible(row):
         (["hypers.clip=1e39"], [], "a finite number (float32) is needed"),
         ([], ["hypers.clip=inf,inf"], "holds a value twice"),
         (["hypers.learning_rate=1e39"], [], "a finite number (float32) is needed"),
+        (["hypers.learning_rate=1e-50"], [], "it is so small that float32 takes it for 0"),
+        (["config.hidden_sizes=99999999999999999999"], [], "is impossible: 2,147,483,647 is the most"),
         ([], ["config.num_envs=4,8"], "config.num_envs is static: it shapes the program"),
         ([], ["hypers.discount=0.9,1.5"], "hypers.discount=1.5 is impossible"),
         ([], ["hypers.discount=0.9,"], "hypers.discount=0.9, holds an empty value"),
@@ -126,3 +128,18 @@ def test_refuses_what_a_switch_leaves_out(settings, grid, message):
         overrides.apply(DQN, settings, grid)
     changed, _ = overrides.apply(DQN, ["config.head=categorical", "hypers.lowest_return=-1"], [])
     assert changed.hypers.lowest_return == -1
+
+
+def test_pairs_are_checked_over_the_grid():
+    """Two axes may each be impossible beside the other's default, and possible together."""
+    row = catalogue.find("value/dqn/CartPole-v1-c51")
+    high = ["hypers.lowest_return=200,300", "hypers.highest_return=400,500"]
+    assert len(overrides.apply(row, [], high)[1]) == 2
+    with pytest.raises(UsageError, match=r"hypers\.lowest_return=50 is impossible: it must be below .*=0"):
+        overrides.apply(row, [], ["hypers.lowest_return=-100,50", "hypers.highest_return=0,100"])
+    with pytest.raises(UsageError, match=r"hypers\.lowest_return=1e\+06 is impossible"):
+        overrides.apply(row, [], ["hypers.lowest_return=-1,1e6"])
+
+
+def test_a_list_of_nothing_can_be_set():
+    assert overrides.apply(PPO, ["config.hidden_sizes=()"], [])[0].config.hidden_sizes == ()

@@ -34,6 +34,7 @@ def make_run(folder, *, experiment="value/dqn/CartPole-v1", level=470.0, grid=(0
     ]
     summary = dict.fromkeys(finished.SUMMARY_KEYS) | {
         "experiment": experiment,
+        "changed": [],
         "seeds": NUM_SEEDS,
         "env_steps": 500_000,
         "steps_per_second": 123_456.7,
@@ -107,6 +108,7 @@ def test_markdown_has_a_row_for_each_point(tmp_path):
         target,
         "no",
         "123,457",
+        "—",
     ]
     # Only what varies within an experiment is named; the shared discount is not.
     assert second[2] == "learning_rate=0.1" and third[2] == "learning_rate=0.2"
@@ -138,9 +140,16 @@ def test_losses_are_better_when_lower(tmp_path):
 
 def test_diverged_seeds_are_counted_and_undefined_numbers_dashed(tmp_path):
     folder = make_run(tmp_path / "run", target=None, steps_per_second=None)
-    edit(folder, lambda summary: summary["points"][0].update(per_seed=[470.0] * 5 + [None], ci95=[None, 470.0]))
+    scores = {"per_seed": [470.0] * 4 + [None] * 2, "ci95": [None, 470.0], "diverged_seeds": [5]}
+    edit(folder, lambda summary: summary["points"][0].update(scores))
     (row,) = table(report.markdown([finished.load(folder)]))
-    assert row[5].endswith("[—, 470], 1 diverged") and row[6:] == ["—", "—", "—"]
+    assert row[5].endswith("[—, 470], 1 diverged, 1 without a score") and row[6:] == ["—", "—", "—", "—"]
+
+
+def test_what_is_not_the_catalogues_is_said(tmp_path):
+    folder = make_run(tmp_path / "run", changed=["4 of 16 seeds", "config.double=true"])
+    (row,) = table(report.markdown([finished.load(folder)]))
+    assert row[-1] == "4 of 16 seeds, config.double=true"
 
 
 def test_runs_of_different_tasks_are_not_compared(tmp_path):
@@ -162,6 +171,7 @@ def test_write_compares_the_best_points(tmp_path, monkeypatch):
         make_run(tmp_path / "b", level=50.0, loss=True, experiment="generative/flow/mnist"),
     ]
     edit(folders[1], lambda summary: summary["points"][0]["per_seed"].__setitem__(0, None))
+    edit(folders[1], lambda summary: summary["points"][0]["diverged_seeds"].append(0))
     curve = finished.load(folders[1]).curve
     curve[0, 0, 3:] = np.nan
     resaved(curve=curve)(folders[1] / "metrics.npz")

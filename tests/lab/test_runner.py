@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import errno
 import io
 import json
 import math
@@ -55,8 +56,9 @@ PPO = Request(
     quiet=True,
 )
 SUMMARY_KEYS = (
-    *("experiment", "seeds", "seed", "env_steps", "updates", "compile_seconds", "run_seconds", "steps_per_second"),
-    *("peak_rss_mb", "devices", "metric", "points", "target", "reached", "versions", "git"),
+    *("experiment", "changed", "seeds", "seed", "env_steps", "updates", "compile_seconds", "run_seconds"),
+    *("steps_per_second", "peak_rss_mb", "devices", "metric", "points", "target", "reached", "config", "begun"),
+    *("versions", "git"),
 )
 
 
@@ -205,6 +207,15 @@ def test_an_online_score_is_the_curve_of_the_whole_run(tmp_path, monkeypatch):
     assert summary["points"][1]["per_seed"] == [None] * 3 and summary["points"][1]["diverged_seeds"] == [0, 1, 2]
 
 
+def test_a_seed_without_an_episode_has_no_score_and_did_not_diverge(tmp_path, monkeypatch):
+    row = online(catalogue.find(LEARNING.experiment))
+    monkeypatch.setitem(catalogue.EXPERIMENTS, row.name, row)
+    summary, printed = run(dataclasses.replace(LEARNING, grid=(), steps=5, windows=5), tmp_path)
+    (point,) = summary["points"]
+    assert (point["per_seed"], point["diverged_seeds"]) == ([None] * 3, [])
+    assert "3 runs without an episode to score" in printed and "diverged" not in printed
+
+
 def test_an_online_score_weighs_windows_by_their_length():
     class Metrics(NamedTuple):
         error: np.ndarray
@@ -242,6 +253,7 @@ def test_the_curves_of_neighbours_are_both_drawn(tmp_path, monkeypatch):
     results._draw_curves(tmp_path / "curves.png", made, arrays, results.Outcome(None, None, np.full(6, 2)), np.zeros(2))
     assert list(drawn) == ["learning_rate=0.001", "learning_rate=0.0010000002"]
     point = {"iqm": 1.0, "ci95": [1.0, 1.0], "diverged_seeds": []}
+    point["per_seed"] = [1.0] * 3
     summary = {"experiment": "name", "metric": "return", "seeds": 3, "steps_per_second": 1.0, "target": None}
     said = results.line(made, summary | {"points": [point | {"iqm": 0.0}, point]}, tmp_path)
     assert "at learning_rate=0.0010000002 over" in said
@@ -449,6 +461,20 @@ def test_a_run_does_not_begin_among_other_files(tmp_path):
     assert (tmp_path / "other" / "lock").read_text() == "somebody's"
 
 
+def test_without_locks_a_run_goes_on_and_says_so(tmp_path, monkeypatch):
+    def refuse(*args):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(folders.fcntl, "flock", refuse)
+    code = errno.ENOSYS
+    with pytest.warns(UserWarning, match="is on a file system without locks"), folders.hold(tmp_path / "run", new=True):
+        (tmp_path / "run" / "config.json").touch()
+    code = errno.EIO
+    held = folders.hold(tmp_path / "other", new=True)
+    with pytest.raises(folders.FolderError, match="other cannot be held: Input/output error"), held:
+        pytest.fail("held")
+
+
 def test_a_run_that_never_began_leaves_nothing(tmp_path):
     with pytest.raises(ZeroDivisionError), folders.hold(tmp_path / "new", new=True):
         raise ZeroDivisionError
@@ -462,6 +488,18 @@ def test_a_checkpoint_of_another_seed_is_refused(interrupted, tmp_path):
     (folder / "config.json").write_text(json.dumps(content))
     with pytest.raises(CheckpointError, match="is of another run"):
         resume(folder)
+
+
+def test_other_libraries_and_revisions_are_told(interrupted, tmp_path):
+    folder = shutil.copytree(interrupted, tmp_path / "copy")
+    content = json.loads((folder / "config.json").read_text())
+    content["versions"]["jax"], content["git"] = "0.1.0", "deadbeef"
+    (folder / "config.json").write_text(json.dumps(content))
+    summary, printed = resume(folder)
+    assert f"begun under jax 0.1.0, now {jax.__version__}; rlgen's revision deadbeef, now " in printed
+    assert "the rest may differ in its bits" in printed
+    assert summary["begun"] == {"versions": content["versions"], "git": "deadbeef"}
+    assert summary["versions"]["jax"] == jax.__version__
 
 
 def test_other_devices_are_told(interrupted, tmp_path):
@@ -561,7 +599,7 @@ def test_a_missing_logger_names_its_extra(tmp_path, monkeypatch, flag, library):
     from rlgen.lab import logging
 
     with contextlib.ExitStack() as stack, pytest.raises(UsageError, match=rf"pip install -e '\.\[{flag}\]'"):
-        logging.start(made, tmp_path, None, stack)
+        logging.start(made, tmp_path, None, 0, stack)
 
 
 def test_a_missing_logger_is_told_before_compiling(tmp_path, monkeypatch):
