@@ -185,7 +185,8 @@ def advance(state: LanderState, thrust: Thrust, dispersion: Array) -> LanderStat
         touching=touching,
         flags=flags,
         clearance=found.hull,
-        is_crashed=(state.clearance <= SKIN) | (found.hull <= IMPACT),
+        # What falls fast enough passes a piece of ground between two steps, and is found below all of them.
+        is_crashed=(state.clearance <= SKIN) | (found.hull <= IMPACT) | (moving.pose.y < state.heights.min()),
         num_quiet=jnp.where(is_slow.all(), state.num_quiet + 1, 0),
     )
 

@@ -133,6 +133,18 @@ def test_a_fall_crashes_as_the_originals():
             assert bool(state.is_crashed) == bool(terminated[time]), time
 
 
+@pytest.mark.parametrize("speed", [20.0, 50.0, 80.0, 200.0])
+def test_no_fall_is_too_fast_to_crash(speed):
+    state = lander.start(jnp.zeros(2), jnp.asarray(FLAT))
+    for height in (12.0, 12.7, 13.1):
+        falling = state.replace(pose=state.pose.at[1].set(height), speeds=state.speeds.at[:, 1].set(-speed))
+        for _ in range(60):
+            falling, _ = step(falling, 0, CALM)
+            if falling.is_crashed:
+                break
+        assert falling.is_crashed
+
+
 def test_a_lander_out_of_view_is_lost():
     state = lander.start(jnp.zeros(2), jnp.asarray(FLAT))
     for x, speed in ((19.99, 1.0), (0.01, -1.0)):
