@@ -78,7 +78,7 @@ def measure(row: Experiment, bound: Bound, seeds: int, devices: int, *, scored: 
     prepared = prepare(row, bound, seeds, mesh)
     data, keys, hypers, state = prepared.data, prepared.keys, prepared.hypers, prepared.state
     memory_held = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
-    stop, tail = bound.num_updates, bound.num_updates - max(bound.num_updates // 50, 1)
+    stop, tail = bound.num_updates, bound.num_updates - timing.tail(bound.num_updates)
     edges = [*range(0, tail, WINDOW), tail]
 
     start = time.perf_counter()

@@ -80,8 +80,8 @@ def covered(intervals, start, end):
 
 
 def final_return(steps):
-    """Mean return of the episodes that ended in the last fiftieth of the steps, or of the last ten if none did."""
-    last = [value for step, value in episodes if step >= steps - steps // 50]
+    """Mean return of the episodes that ended in the last tenth of the steps, or of the last ten if none did."""
+    last = [value for step, value in episodes if step >= steps - timing.tail(steps)]
     return np.mean(last or [value for _, value in episodes[-10:]])
 
 

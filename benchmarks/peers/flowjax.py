@@ -6,7 +6,7 @@ Run by a Python that has flowjax::
 
 `loop` is `"scan"` for gradient steps in one compiled scan over points that are drawn anew, or `"fit"` for the library's
 own `fit_to_data` on as many points as it sees in the scan.  It prints one line of JSON; speeds are points a second, and
-the final return is the mean loss in nats over the last fiftieth.
+the final return is the mean loss in nats over the last tenth.
 """
 
 import json
@@ -87,7 +87,7 @@ def main(options):
     flow = coupling_flow(flow_key, base_dist=StandardNormal((2,)))
     measure = {"scan": scanned, "fit": fitted}[options["loop"]]
     seconds, losses = measure(key, flow, draw, num_steps)
-    timing.say(seconds, num_steps * BATCH, losses[-max(len(losses) // 50, 1) :].mean())
+    timing.say(seconds, num_steps * BATCH, losses[-timing.tail(len(losses)) :].mean())
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ Run by a Python that has nflows::
 
 Four times, an ActNorm goes before two couplings, one for either number: the library's scales are below 1, so couplings
 alone could not spread points out.  It prints one line of JSON; speeds are points a second, and the final return is the
-mean loss in nats over the last fiftieth.
+mean loss in nats over the last tenth.
 """
 
 import json
@@ -83,7 +83,7 @@ def main(options):
     middle = time.perf_counter()
     losses = train(draw, num_steps)
     seconds = (0.0, middle - start, time.perf_counter() - middle)
-    timing.say(seconds, num_steps * BATCH, losses[-max(num_steps // 50, 1) :].mean(), "torch")
+    timing.say(seconds, num_steps * BATCH, losses[-timing.tail(num_steps) :].mean(), "torch")
 
 
 if __name__ == "__main__":

@@ -79,7 +79,7 @@ def main(checkout, name, options):
 
     def final_return(key):
         curve = train(key)["metrics"]["returned_episode_returns"]
-        return curve[-max(curve.shape[0] // 50, 1) :].mean()
+        return curve[-timing.tail(curve.shape[0]) :].mean()
 
     seconds, result = timing.phases(*timing.seeded(final_return, seeds))
     updates = config["TOTAL_TIMESTEPS"] // (config["NUM_STEPS"] * config["NUM_ENVS"])

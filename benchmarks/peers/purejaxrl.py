@@ -56,7 +56,7 @@ DQN = {
 
 
 def load(checkout, name):
-    """Imports `make_train` and its defaults, with `returns(metrics)` of the last fiftieth of the run."""
+    """Imports `make_train` and its defaults, with `returns(metrics)` of the last tenth of the run."""
     sys.path.insert(0, f"{checkout}/purejaxrl")
     for unused in ("wandb", "navix", "brax", "brax.envs", "brax.envs.wrappers", "brax.envs.wrappers.training"):
         sys.modules[unused] = mock.MagicMock()
@@ -80,7 +80,7 @@ def main(checkout, name, options):
 
     def final_return(key):
         curve = train(key)["metrics"][returns]
-        return curve[-max(curve.shape[0] // 50, 1) :].mean()
+        return curve[-timing.tail(curve.shape[0]) :].mean()
 
     seconds, result = timing.phases(*timing.seeded(final_return, seeds))
     timing.say(seconds, seeds * config["TOTAL_TIMESTEPS"], result)

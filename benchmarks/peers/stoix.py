@@ -66,9 +66,9 @@ def prepare(checkout, options):
 
 
 def final_return(metrics):
-    """Mean return of the episodes that ended in the last fiftieth of the updates."""
+    """Mean return of the episodes that ended in the last tenth of the updates."""
     done, returns = (np.asarray(metrics[name])[0] for name in ("is_terminal_step", "episode_return"))
-    last = slice(-max(len(done) // 50, 1), None)
+    last = slice(-timing.tail(len(done)), None)
     return returns[last][done[last].astype(bool)].mean()
 
 

@@ -19,6 +19,11 @@ def seed():
     return int(os.environ.get(SEED, "0"))
 
 
+def tail(num):
+    """Gives how many of a run's updates are its last tenth, whose returns or losses are kept."""
+    return max(num // 10, 1)
+
+
 def phases(run, *args):
     """Lowers, compiles and runs a function.
 
