@@ -1,5 +1,6 @@
 """The README keeps its word: its Python runs, and its commands, options, experiments, files and links exist."""
 
+import json
 import os
 import re
 import runpy
@@ -83,3 +84,14 @@ def test_files_named_exist():
         assert (ROOT / line.split()[0]).exists(), line
     for path in re.findall(r"`((?:rlgen|tests|scripts)/[\w/.]+)`", README):
         assert (ROOT / path).exists() or "soft_q" in path, path
+
+
+def test_speeds_are_those_that_were_measured():
+    words = " ".join(README.split())
+    ratios = []
+    for name in ("ppo_cartpole_1_seed", "ppo_cartpole_16_seeds", "dqn_cartpole_1_seed", "dqn_cartpole_16_seeds"):
+        result = json.loads((ROOT / "benchmarks" / "results" / "speed" / f"{name}.json").read_text())
+        ratios.append(f"{result['ratio']:.2f}")
+    ppo, dqn = ratios[:2], ratios[2:]
+    assert f"runs {ppo[0]} times as fast as purejaxrl with one seed and {ppo[1]} times with sixteen" in words
+    assert f"DQN {dqn[0]} and {dqn[1]} times." in words
