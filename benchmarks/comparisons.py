@@ -394,7 +394,7 @@ def _on_policy() -> tuple[Row, ...]:
             _CROWD,
             1,
             2_097_152,
-            _CROWD_OURS,
+            {**_CROWD_OURS, "hypers": {"learning_rate_end": 2.5e-4}},  # rejax anneals no rate
             theirs(_MANY_ENVS, 128, 4, **tanh),
             f"{_MANY_ENVS}_envs",
         ),
