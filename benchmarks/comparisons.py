@@ -394,7 +394,8 @@ def _on_policy() -> tuple[Row, ...]:
             _CROWD,
             1,
             2_097_152,
-            {**_CROWD_OURS, "hypers": {"learning_rate_end": 2.5e-4}},  # rejax anneals no rate
+            # rejax anneals no rate, and clips each number of a gradient instead of its norm.
+            {**_CROWD_OURS, "hypers": {"learning_rate_end": 2.5e-4, "max_grad_norm": 1e9, "adam_epsilon": 1e-8}},
             theirs(_MANY_ENVS, 128, 4, **tanh),
             f"{_MANY_ENVS}_envs",
         ),
