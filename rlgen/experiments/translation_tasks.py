@@ -227,15 +227,15 @@ class MatchTask(Captions):
     size: int = 64
     metric: str = dataclasses.field(default=f"retrieval of the right caption among {AMONG}", init=False)
 
-    def source(self, config: Any, data: Data) -> Source:
-        """Shuffled minibatches `[K, M, ...]` of drawings and captions.
+    def steps_per_update(self, config: Any) -> int:
+        """Drawings and their captions, `K * M`.
 
         Raises:
             ValueError: if the config knows fewer words than the captions have.
         """
         if config.num_words < NUM_WORDS:
             raise ValueError(f"config.num_words={config.num_words} is less than the {NUM_WORDS} of the captions")
-        return super().source(config, data)
+        return super().steps_per_update(config)
 
     @property
     def spec(self) -> Spec:

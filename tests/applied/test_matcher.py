@@ -14,6 +14,7 @@ from rlgen import train
 from rlgen.applied import matcher
 from rlgen.core import Box, Discrete, Spec
 from rlgen.experiments import catalogue
+from rlgen.experiments.experiment import bind
 from rlgen.parts.translators import Captioned
 from rlgen.sources import dataset
 
@@ -80,7 +81,7 @@ def test_equal_captions_share_what_is_right(model):
 def test_a_vocabulary_that_is_too_small_is_refused():
     row = catalogue.find("applied/matcher/captions")
     with pytest.raises(ValueError, match=r"config\.num_words=639 is less than the 640 of the captions"):
-        row.task.source(dataclasses.replace(row.config, num_words=639), row.task.make_data(4))
+        bind(dataclasses.replace(row, config=dataclasses.replace(row.config, num_words=639)))
 
 
 def test_the_inverse_temperature_stays_below_a_hundred(model):
