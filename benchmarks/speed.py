@@ -51,6 +51,7 @@ def run(peers: Path, checkouts: Path | None, repeats: int, only: str) -> None:
         sides = {name: measure.summarise(runs) for name, runs in said.items()}
         ratio = sides["rlgen"]["steps_per_second"] / sides[row.peer]["steps_per_second"]
         content = {"name": row.name, "work": row.work, "peer": row.peer, "ratio": ratio, **sides}
+        content["scored"] = row.options.get("scored", False)
         path = measure.save("speed", row.name, {**content, "machine": measure.machine()})
         print(f"{path}: {ratio:.2f} times {row.peer}")
 

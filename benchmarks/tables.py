@@ -96,14 +96,14 @@ def speed() -> str:
                 f"{ours['lower_seconds'] + ours['compile_seconds']:.1f} / "
                 f"{peer['lower_seconds'] + peer['compile_seconds']:.1f}",
                 f"{ours['peak_rss_mb']:.0f} / {peer['peak_rss_mb']:.0f}",
-                f"{ours['final_return']:.3g} / {peer['final_return']:.3g}",
+                f"{ours['final_return']:.3g} / {peer['final_return']:.3g}{'†' if result.get('scored') else ''}",
             ]
         )
     head = ["work", "peer", "rlgen steps/s", "peer's steps/s", "ratio", "runs", "compile s", "peak MB", "at the end"]
     parts += [
-        "Medians of alternating runs in their own processes, a seed a run; pairs are rlgen / peer.  Models of data end"
-        " with a loss, rejax, brax and rlgen beside them with what the trained policies earn, and all else with the"
-        " last episodes of training.\n",
+        "Medians of alternating runs in their own processes; pairs are rlgen / peer.  At the end stands what trained"
+        " policies earn (†), or rlgen's last episodes of training beside what the peer says of its own; of models of"
+        " data a loss.\n",
         _table(head, rows),
     ]
     parts += [_planning(result) for result in results if "sparse" in result]

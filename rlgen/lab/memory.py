@@ -108,7 +108,7 @@ def _allowed(groups: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/f
             continue
         # A container often sees its own group as the root, under another path.
         own = top / path.strip("/")
-        for group in (own, *own.parents) if own != top else (top,):
+        for group in (own, *own.parents):
             limit, used = ("".join(_lines(group / name)) for name in names)
             if limit.isdecimal() and used.isdecimal():
                 left.append(max(int(limit) - int(used), 0))

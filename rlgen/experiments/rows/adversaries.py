@@ -97,19 +97,14 @@ def on_images(
 DIGITS = ImageTask("digits", (8, 8, 1), NEIGHBOUR, functools.partial(measures.neighbour_accuracy, num=500))
 # For scale: 10 000 training images are 4 to 7 from the held-out ones, or 44 and 78 when they are moved by a pixel
 # sideways and down, and samples of `generative/vae/mnist-convolutional` 118 and 122.
-MNIST = ImageTask(
-    "mnist",
-    (28, 28, 1),
-    "Fréchet distance by the features of a classifier of MNIST",
-    functools.partial(measures.frechet_distance, judge="mnist"),
-    judge="mnist",
+judged = functools.partial(ImageTask, "mnist", (28, 28, 1), judge="mnist")
+MNIST = judged(
+    metric="Fréchet distance by the features of a classifier of MNIST",
+    measure=functools.partial(measures.frechet_distance, judge="mnist"),
 )
-KERNEL = ImageTask(
-    "mnist",
-    (28, 28, 1),
-    "kernel distance by the features of a classifier of MNIST",
-    functools.partial(measures.kernel_distance, judge="mnist"),
-    judge="mnist",
+KERNEL = judged(
+    metric="kernel distance by the features of a classifier of MNIST",
+    measure=functools.partial(measures.kernel_distance, judge="mnist"),
 )
 SMILES = ImageTask("smiles", (64, 64, 1), NEIGHBOUR, functools.partial(measures.neighbour_accuracy, num=1_000, pool=4))
 DCGAN = functools.partial(gan.Config, network="dcgan", average=True)

@@ -50,7 +50,7 @@ _ROBOTS_SAC = {"hidden_sizes": (256, 256), "batch_size": 256, "capacity": 1_000_
 # What the best policy of the discounted problem earns on average, less 5 %, by which a mean of 64 episodes may err.
 _LINEAR = lqr.LinearQuadratic()
 _BALANCED = Target(
-    1.05 * _LINEAR.expected_return(_LINEAR.gain(dpg.Hypers().discount)),
+    round(1.05 * _LINEAR.expected_return(_LINEAR.gain(dpg.Hypers().discount)), 2),
     "5 % below the best linear policy, in closed form by the Riccati equation",
 )
 _RATES: dict[str, float] = dict.fromkeys(("learning_rate", "critic_learning_rate", "temperature_learning_rate"), 3e-4)
