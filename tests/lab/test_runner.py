@@ -158,6 +158,8 @@ def test_the_folder_of_a_run(whole):
     assert summary["peak_rss_mb"] > 50
     assert summary["target"]["value"] == -13
     assert summary["reached"] is False
+    assert summary["changed"] == ["3 of 16 seeds", "403 of 50,000 steps"]
+    assert summary["config"]["num_envs"] == 1
     assert [point["hypers"]["learning_rate"] for point in summary["points"]] == [0.5, 0.1]
     assert summary["points"][0]["hypers"]["horizon"] == 403
     assert all((folder / name).read_bytes().startswith(b"\x89PNG") for name in pictures)
@@ -281,7 +283,7 @@ def test_what_is_printed(whole, whole_ppo):
     assert "training" in lines
     assert lines[-2] == "scoring"
     assert lines[-1].startswith("tabular/q_learning/CliffWalking: IQM of the episode return -")
-    assert "target -13 not reached" in lines[-1]
+    assert "target -13 not reached with 3 of 16 seeds, 403 of 50,000 steps; " in lines[-1]
     assert len(whole_ppo[2].splitlines()) == 1  # quiet
 
 
