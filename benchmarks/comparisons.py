@@ -29,6 +29,8 @@ class Row:
 
 
 _PPO = "PPO CartPole-v1, 4 environments × 128 steps, 4 epochs × 4 minibatches, 64-64 tanh"
+# What the peers' DQN begins with, and that they clip no gradient; with ours fewer seeds hold what they have learned.
+_PLAIN: dict[str, Any] = {"config": {"initialiser": "lecun"}, "hypers": {"max_grad_norm": 1e9}}
 _DQN = (
     "DQN CartPole-v1, 10 environments, one gradient step of batch 128 every 10 steps, ring of 10 000, 120-84 ReLU,"
     " learning from step 10 000 on"
@@ -121,7 +123,7 @@ def _baselines() -> tuple[Row, ...]:
         return Row(
             name=f"{peer}_{algorithm}_{_task(experiment)}",
             experiment=experiment,
-            options={"steps": steps, "config": ours},
+            options={"steps": steps, **ours},
             peer=peer,
             arguments=(algorithm, json.dumps({"library": library, "total_timesteps": steps, **theirs})),
             work=f"{work}, {steps:,} steps, 1 seed",
@@ -153,12 +155,12 @@ def _baselines() -> tuple[Row, ...]:
         " learning from step 100 on"
         for name in ("SAC", "TD3")
     )
-    ours = {"hidden_sizes": wide}
+    ours = {"config": {"hidden_sizes": wide}}
     return (
         row("sbx", "actor_critic/sac/Pendulum-v1", sac, 5_000, ours, swung),
         row("sb3", "actor_critic/sac/Pendulum-v1", sac, 5_000, ours, swung),
         row("sbx", "actor_critic/ddpg/Pendulum-v1-td3", td3, 5_000, ours, {**swung, "action_noise": 0.1}),
-        row("sbx", "value/dqn/CartPole-v1", _REJAX_DQN, 50_000, _DQN_OURS["config"], balanced),
+        row("sbx", "value/dqn/CartPole-v1", _REJAX_DQN, 50_000, _DQN_OURS, balanced),
     )
 
 
@@ -211,7 +213,7 @@ def _checked_out() -> tuple[Row, ...]:
         return Row(
             name="cleanrl_dqn_cartpole_1_seed",
             experiment="value/dqn/CartPole-v1",
-            options={"steps": steps, "config": {"num_envs": 1, "rollout_length": 10}},
+            options={**_PLAIN, "steps": steps, "config": {**_PLAIN["config"], "num_envs": 1, "rollout_length": 10}},
             peer="cleanrl",
             arguments=(json.dumps({"total_timesteps": steps}),),
             work=_DQN.replace("10 environments", "one environment") + f", {steps:,} steps, 1 seed",
@@ -341,14 +343,16 @@ _REJAX_DQN = (
     " step 1 000 on"
 )
 _DQN_OURS = {
+    **_PLAIN,
     "config": {
+        **_PLAIN["config"],
         "num_envs": 1,
         "batch_size": 100,
         "capacity": 50_000,
         "warm_up": 1_000,
         "target_period": 200,
         "hidden_sizes": _SMALL,
-    }
+    },
 }
 _DQN_THEIRS = {
     "env": "CartPole-v1",
@@ -449,7 +453,7 @@ ROWS = (
     _row("ppo", "policy/ppo/Breakout-MinAtar", _PIXELS, 4, 1_000_000, **_MINATAR),
     *(
         # Of both, exploration falls over the first half of what the budget is cut to.
-        _row("dqn", "value/dqn/CartPole-v1", _DQN, seeds, steps, EPSILON_ANNEAL_TIME=steps // 2)
+        _row("dqn", "value/dqn/CartPole-v1", _DQN, seeds, steps, _PLAIN, EPSILON_ANNEAL_TIME=steps // 2)
         for seeds, steps in ((1, 200_000), (16, 100_000))
     ),
     *(
