@@ -188,7 +188,7 @@ def report(command: cli.Report) -> None:
         raise UsageError("a report needs a run folder")
     out = command.out or (command.folders[0] if len(command.folders) == 1 else Path("report"))
     runs = [finished.load(folder) for folder in command.folders]
-    path = reports.write(command.folders, out)
+    path = reports.write(runs, out)
     console = _console()
     console.print(reports.markdown(runs), soft_wrap=True)
     console.print(f"written to {path}", soft_wrap=True)

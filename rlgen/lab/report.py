@@ -7,13 +7,12 @@ scores that are compared: optimistic where the grid is large.
 Shape legend: `G` grid points, `S` seeds, `U` windows of updates.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from rlgen.lab import finished, folders, grids, plots, statistics
+from rlgen.lab import folders, grids, plots, statistics
 from rlgen.lab.finished import Point, RunFolder
 
 REPORT = "report.md"
@@ -51,24 +50,22 @@ def markdown(runs: Sequence[RunFolder]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def write(paths: Sequence[Path], out: Path) -> Path:
-    """Writes a report on run folders: `report.md` and its pictures.
+def write(runs: Sequence[RunFolder], out: Path) -> Path:
+    """Writes a report on runs: `report.md` and its pictures.
 
     Args:
-        paths: of the run folders.
+        runs: as loaded.
         out: the folder to write into, made if it is not there.
 
     Returns:
         The path of `report.md`.
 
     Raises:
-        RunError: if a run folder cannot be read.
         FolderError: if a file cannot be written; what was there before is left as it was.
-        ValueError: if there are no folders.
+        ValueError: if there are no runs.
     """
-    if not paths:
-        raise ValueError("a report needs a run folder")
-    runs = [finished.load(path) for path in paths]
+    if not runs:
+        raise ValueError("a report needs a run")
     out.mkdir(parents=True, exist_ok=True)
     labels = _labels(runs)
     pictures = []
@@ -174,6 +171,8 @@ def _improvement(runs: Sequence[RunFolder]) -> str:
 
 def _row(run: RunFolder, point: Point, label: str, varied: Sequence[str]) -> tuple[str, ...]:
     """Writes a point's cells of the table."""
+    from rlgen.experiments.experiment import Target  # which imports jax
+
     summary, target = run.summary, run.summary["target"]
     num_diverged = np.count_nonzero(point.diverged)
     diverged = f", {num_diverged} diverged" if num_diverged else ""
@@ -189,15 +188,10 @@ def _row(run: RunFolder, point: Point, label: str, varied: Sequence[str]) -> tup
         f"{summary['env_steps']:,}",
         f"{point.iqm:.5g} {_bounds(point.interval, '.5g')}{diverged}",
         f"{sign} {target['value']:g} ({target['source']})" if target else "—",
-        ("yes" if _reached(point.iqm, target) else "no") if target else "—",
+        ("yes" if Target(**target).reached(point.iqm) else "no") if target else "—",
         f"{speed:,.0f}" if speed is not None else "—",
         ", ".join(summary["changed"]) or "—",
     )
-
-
-def _reached(value: float, target: Mapping[str, Any]) -> bool:
-    """Tells whether an IQM meets a target; nan does not."""
-    return value >= target["value"] if target["direction"] == "max" else value <= target["value"]
 
 
 def _bounds(bounds: Sequence[float], form: str) -> str:

@@ -68,6 +68,10 @@ def edit(folder, change):
     return folder
 
 
+def write(folders, out):
+    return report.write([finished.load(folder) for folder in folders], out)
+
+
 def table(text):
     """Takes the cells of the table's rows out of a report."""
     rows = [line for line in text.splitlines() if line.startswith("|")]
@@ -154,7 +158,7 @@ def test_what_is_not_the_catalogues_is_said(tmp_path):
 
 def test_runs_of_different_tasks_are_not_compared(tmp_path):
     folders = [make_run(tmp_path / "a"), make_run(tmp_path / "b", experiment="policy/ppo/Pendulum-v1")]
-    path = report.write(folders, tmp_path / "out")
+    path = write(folders, tmp_path / "out")
     assert "measure different things" in path.read_text()
     pictures = ["comparison-2.png", "comparison.png", "profile-2.png", "profile.png"]
     assert sorted(picture.name for picture in path.parent.glob("*.png")) == pictures
@@ -175,7 +179,7 @@ def test_write_compares_the_best_points(tmp_path, monkeypatch):
     curve = finished.load(folders[1]).curve
     curve[0, 0, 3:] = np.nan
     resaved(curve=curve)(folders[1] / "metrics.npz")
-    path = report.write(folders, tmp_path / "new" / "out")
+    path = write(folders, tmp_path / "new" / "out")
     assert path == tmp_path / "new" / "out" / "report.md"
     assert "![Learning curves and final scores of mnist](comparison.png)" in path.read_text()
     ((vae, flow), labels), *others = drawn
@@ -189,7 +193,7 @@ def test_write_compares_the_best_points(tmp_path, monkeypatch):
     assert labels["xlabel"] == "environment steps" and labels["ylabel"] == "minus elbo"
     assert labels["target"] == (475.0, SOURCE) and not labels["higher_is_better"]
     # Alone, all points of a run are drawn.
-    report.write(folders[:1], tmp_path / "alone")
+    write(folders[:1], tmp_path / "alone")
     assert [line.label for line in drawn[-1][0]] == ["learning_rate=0.1", "learning_rate=0.2"]
 
 
@@ -200,14 +204,14 @@ def test_runs_without_environment_steps_are_drawn_by_update(tmp_path, monkeypatc
     )
     folder = make_run(tmp_path / "run")
     resaved(env_steps=np.zeros(NUM_WINDOWS, int))(folder / "metrics.npz")
-    report.write([folder], tmp_path / "out")
+    write([folder], tmp_path / "out")
     ((lines, labels),) = drawn
     assert labels["xlabel"] == "updates"
     np.testing.assert_array_equal(lines[0].x, [10, 20, 30, 40, 50])
 
 
-def test_write_needs_a_folder(tmp_path):
-    with pytest.raises(ValueError, match="needs a run folder"):
+def test_write_needs_a_run(tmp_path):
+    with pytest.raises(ValueError, match="needs a run"):
         report.write([], tmp_path)
 
 
@@ -325,11 +329,11 @@ def test_of_a_large_grid_the_best_points_are_listed_and_drawn(tmp_path, monkeypa
     rows = table(text)
     assert [row[2] for row in rows] == [f"learning_rate={rate:g}" for rate in rates[: report.MAX_ROWS]]
     assert "Of the 60 grid points of value/dqn/CartPole-v1 the best 50 are listed." in text
-    report.write([large], tmp_path)
+    write([large], tmp_path)
     assert [line.label for line in drawn["lines"]] == [f"learning_rate={rate:g}" for rate in rates[:8]]
     assert drawn["title"].startswith("value/dqn/CartPole-v1, the best 8 of 60 grid points: ")
     small = make_run(tmp_path / "small", experiment="policy/ppo/CartPole-v1")
-    report.write([large, small], tmp_path)
+    write([large, small], tmp_path)
     assert [len(line.scores) for line in drawn["lines"]] == [6, 6]
 
 
@@ -337,7 +341,7 @@ def test_neighbours_of_a_grid_are_told_apart(tmp_path, monkeypatch):
     drawn = []
     monkeypatch.setattr(plots, "profile", lambda path, scores, **rest: (path.touch(), drawn.extend(scores)))
     folder = make_run(tmp_path / "run", grid=(0.001, 0.0010000002))
-    path = report.write([folder], tmp_path / "out")
+    path = write([folder], tmp_path / "out")
     names = ["learning_rate=0.001", "learning_rate=0.0010000002"]
     assert drawn == names and [row[2] for row in table(path.read_text())] == names
 
@@ -345,7 +349,7 @@ def test_neighbours_of_a_grid_are_told_apart(tmp_path, monkeypatch):
 @pytest.mark.parametrize("failing", PICTURES)
 def test_what_a_report_replaces_is_whole_or_as_it_was(tmp_path, monkeypatch, failing):
     folder, out = make_run(tmp_path / "run"), tmp_path / "out"
-    report.write([folder], out)
+    write([folder], out)
     before = {path.name: path.read_bytes() for path in out.iterdir()}
 
     def draw(path, *args, **kwargs):
@@ -354,20 +358,20 @@ def test_what_a_report_replaces_is_whole_or_as_it_was(tmp_path, monkeypatch, fai
 
     monkeypatch.setattr(plots, failing, draw)
     with pytest.raises(FolderError, match=rf"{failing}\.png could not be written: No space left"):
-        report.write([folder], out)
+        write([folder], out)
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
 
 
 def test_the_table_is_whole_or_as_it_was(tmp_path, monkeypatch):
     folder, out = make_run(tmp_path / "run"), tmp_path / "out"
-    before = report.write([folder], out).read_bytes()
-    write = Path.write_text
+    before = write([folder], out).read_bytes()
+    write_text = Path.write_text
 
     def stop(path, text, **how):
-        write(path, text[:9], **how)
+        write_text(path, text[:9], **how)
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "write_text", stop)
     with pytest.raises(FolderError, match=r"report\.md could not be written"):
-        report.write([folder], out)
+        write([folder], out)
     assert (out / "report.md").read_bytes() == before
