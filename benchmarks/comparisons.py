@@ -146,7 +146,7 @@ def _baselines() -> tuple[Row, ...]:
         "learning_starts": 1_000,
         "batch_size": 100,
         "train_freq": 1,
-        "target_update_interval": 200,
+        "target_update_interval": 1_000,
         "exploration_fraction": 0.5,
         "policy_kwargs": {"net_arch": _SMALL},
     }
@@ -156,11 +156,13 @@ def _baselines() -> tuple[Row, ...]:
         for name in ("SAC", "TD3")
     )
     ours = {"config": {"hidden_sizes": wide}}
+    # sbx has the Huber loss alone, with which values diverge where the target follows sooner.
+    slow = {**_DQN_OURS, "config": {**_DQN_OURS["config"], "error": "huber", "target_period": 1_000}}
     return (
         row("sbx", "actor_critic/sac/Pendulum-v1", sac, 5_000, ours, swung),
         row("sb3", "actor_critic/sac/Pendulum-v1", sac, 5_000, ours, swung),
         row("sbx", "actor_critic/ddpg/Pendulum-v1-td3", td3, 5_000, ours, {**swung, "action_noise": 0.1}),
-        row("sbx", "value/dqn/CartPole-v1", _REJAX_DQN, 50_000, _DQN_OURS, balanced),
+        row("sbx", "value/dqn/CartPole-v1", _REJAX_DQN, 50_000, slow, balanced),
     )
 
 
