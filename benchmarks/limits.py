@@ -22,6 +22,7 @@ from rlgen.core import Algorithm, Array, Key, Policy, Space, memoryless
 from rlgen.experiments import catalogue
 from rlgen.experiments.experiment import Bound, Experiment, bind
 from rlgen.experiments.tasks import Rollouts
+from rlgen.lab.products import count, flops
 from rlgen.parts import control
 
 CEILING_SECONDS = 1.0  # how long the environments alone are run for, about
@@ -73,14 +74,14 @@ def limits(row: Experiment, bound: Bound, seeds: int, mesh: Mesh) -> dict[str, A
     prepared = worker.prepare(row, bound, seeds, mesh)
     traced = prepared.advance.trace(*prepared.arguments())
     compiled = traced.lower().compile()
-    counts = products.count(traced.jaxpr.jaxpr)
+    counts = count(traced.jaxpr.jaxpr)
     stop, state = bound.num_updates, prepared.state
     for first, last in ((0, stop // 2), (stop // 2, stop)):
         start = time.perf_counter()
         state, _ = compiled(prepared.data, prepared.keys, jnp.int32(first), jnp.int32(last), state, prepared.hypers)
         jax.block_until_ready(state)
         seconds = (time.perf_counter() - start) / (last - first)
-    work, peak, alone = mesh.size * products.flops(counts), products.peak(mesh), products.seconds(counts, mesh)
+    work, peak, alone = mesh.size * flops(counts), products.peak(mesh), products.seconds(counts, mesh)
     steps = seeds * bound.steps_per_update
     return {
         "steps_per_second": steps / seconds,

@@ -1,81 +1,18 @@
-"""Counts the matrix products that a program must compute, and times them alone.
+"""Times the matrix products that a program must compute alone."""
 
-A product is counted as often as the scans around it repeat it.  A loop whose length is known only when it runs counts
-once: the outermost is the loop over updates, so that what is counted is one update.  Of the branches of a condition the
-one with most work counts, so that what is counted is an update that learns.
-"""
-
-import collections
 import math
 import time
-from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.core import ShapedArray
-from jax.extend import core
 from jax.sharding import Mesh, PartitionSpec
 
 from rlgen import sweep
+from rlgen.lab.products import Counts, Product
 
 SECONDS_ALONE = 0.05  # how long each product is repeated for
-
-Counts = collections.Counter["Product"]
-
-
-class Product(NamedTuple):
-    """A matrix product as a device computes it."""
-
-    left: tuple[int, ...]
-    right: tuple[int, ...]
-    dimension_numbers: Any
-    dtype: str
-
-    @property
-    def flops(self) -> int:
-        """Multiplications and additions."""
-        (_, contracted), (_, batched) = self.dimension_numbers
-        free = [size for axis, size in enumerate(self.right) if axis not in (*contracted, *batched)]
-        return 2 * math.prod(self.left) * math.prod(free)
-
-
-def count(jaxpr: core.Jaxpr) -> Counts:
-    """Counts the products of a program on one device.
-
-    Args:
-        jaxpr: of the program.
-
-    Returns:
-        How often each is computed.
-    """
-    counts = Counts()
-    for equation in jaxpr.eqns:
-        name, params = equation.primitive.name, equation.params
-        inner = [count(found) for value in params.values() for found in _jaxprs(value)]
-        if name == "dot_general":
-            left, right = (cast(ShapedArray, variable.aval) for variable in equation.invars)
-            counts[Product(left.shape, right.shape, params["dimension_numbers"], str(left.dtype))] += 1
-        elif name == "cond":
-            counts += max(inner, key=flops)
-        else:
-            repeats = params["length"] if name == "scan" else 1
-            for found in inner:
-                counts += Counts({product: repeats * times for product, times in found.items()})
-    return counts
-
-
-def _jaxprs(value: Any) -> list[core.Jaxpr]:
-    """The programs that a parameter of an equation holds."""
-    values = value if isinstance(value, tuple | list) else (value,)
-    closed = [getattr(held, "jaxpr", held) for held in values]
-    return [held for held in closed if hasattr(held, "eqns")]
-
-
-def flops(counts: Counts) -> int:
-    """Multiplications and additions of all products."""
-    return sum(product.flops * times for product, times in counts.items())
 
 
 def seconds(counts: Counts, mesh: Mesh) -> float:

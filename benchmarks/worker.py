@@ -6,7 +6,7 @@ Run it as::
 
 Options: `seeds`, `steps` or `updates` of each, `config` and `hypers` (fields to replace), and `scored`: whether the
 final return is what the trained policies score, and not that of the last episodes of training.  Lanes are sharded over
-all devices.
+all devices, and a single small one has a thread of its own, as in a sweep.
 """
 
 import dataclasses
@@ -26,7 +26,7 @@ from benchmarks.peers import timing
 from rlgen import sweep
 from rlgen.experiments import catalogue
 from rlgen.experiments.experiment import Bound, Experiment, bind
-from rlgen.lab import lanes
+from rlgen.lab import devices, lanes
 
 WINDOW = 4_000  # updates in a call at most; of each, XLA's CPU backend holds on to a little memory until the call ends
 
@@ -72,9 +72,10 @@ def prepare(row: Experiment, bound: Bound, seeds: int, mesh: Mesh) -> Prepared:
     return Prepared(program.advance, data, keys, hypers, jax.block_until_ready(program.init(data, keys, hypers)))
 
 
-def measure(row: Experiment, bound: Bound, seeds: int, devices: int, *, scored: bool = False) -> dict[str, Any]:
+def measure(row: Experiment, bound: Bound, seeds: int, *, scored: bool = False) -> dict[str, Any]:
     """Compiles a whole run ahead of time, then times it from its first to its last update."""
-    mesh = sweep.mesh(devices)
+    small = seeds == 1 and lanes.is_small(bound, lanes.load_data(row))
+    mesh = devices.single_threaded() if small else sweep.mesh(min(jax.device_count(), seeds))
     prepared = prepare(row, bound, seeds, mesh)
     data, keys, hypers, state = prepared.data, prepared.keys, prepared.hypers, prepared.state
     memory_held = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
@@ -118,7 +119,7 @@ def main(name: str, options: dict[str, Any]) -> None:
     """Measures one row and prints what it took."""
     seeds, scored = options.get("seeds", 1), options.get("scored", False)
     row = replaced(catalogue.find(name), options)
-    print(json.dumps(measure(row, bind(row), seeds, min(jax.device_count(), seeds), scored=scored)))
+    print(json.dumps(measure(row, bind(row), seeds, scored=scored)))
 
 
 if __name__ == "__main__":

@@ -5,11 +5,9 @@ import re
 import sys
 from pathlib import Path
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax import lax
 from PIL import Image
 
 from benchmarks import (
@@ -29,7 +27,6 @@ from benchmarks import (
     optimum,
     overestimation,
     planning,
-    products,
     replay,
     scale,
     speed,
@@ -41,37 +38,6 @@ from rlgen import evaluate
 from rlgen.experiments import catalogue
 from rlgen.lab.drawings import Episode
 from rlgen.lab.errors import UsageError
-
-LEFT, RIGHT = jnp.ones((3, 4)), jnp.ones((4, 5))
-
-
-def counted(function, *arguments):
-    return products.count(jax.make_jaxpr(function)(*arguments).jaxpr)
-
-
-def test_a_product_is_two_operations_for_each_pair_that_is_multiplied():
-    assert products.flops(counted(jnp.matmul, LEFT, RIGHT)) == 2 * 3 * 4 * 5
-    batched = counted(jax.vmap(jnp.matmul), jnp.ones((7, 3, 4)), jnp.ones((7, 4, 5)))
-    assert products.flops(batched) == 7 * 2 * 3 * 4 * 5
-
-
-def test_scans_repeat_and_the_branch_with_most_work_counts():
-    def many(left, right):
-        return lax.scan(lambda carry, _: (carry, left @ right), 0, length=6)
-
-    assert products.flops(counted(many, LEFT, RIGHT)) == 6 * 2 * 3 * 4 * 5
-
-    def either(condition, left, right):
-        return lax.cond(condition, lambda: left @ right, lambda: (left @ right) + (left @ right @ right.T @ right))
-
-    assert products.flops(counted(either, True, LEFT, RIGHT)) == 2 * 3 * (4 * 5 + 4 * 5 + 5 * 4 + 4 * 5)
-
-
-def test_a_loop_without_a_known_length_counts_once():
-    def loop(stop, left, right):
-        return lax.fori_loop(0, stop, lambda _, result: left @ right + result, jnp.zeros((3, 5)))
-
-    assert products.flops(counted(jax.jit(loop), 9, LEFT, RIGHT)) == 2 * 3 * 4 * 5
 
 
 def test_rows_have_names_of_their_own_and_experiments_of_the_catalogue():

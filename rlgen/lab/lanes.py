@@ -23,10 +23,11 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from rlgen import sweep
 from rlgen.core import Key, Tree
-from rlgen.experiments.experiment import Experiment
-from rlgen.lab import checkpoints
+from rlgen.experiments.experiment import Bound, Experiment
+from rlgen.lab import checkpoints, devices, products
 from rlgen.lab.folders import FolderError
 from rlgen.lab.request import Plan
+from rlgen.parts import random
 from rlgen.train import Report
 
 
@@ -141,7 +142,7 @@ def spread(made: Plan, mesh: Mesh) -> Lanes:
 
     Args:
         made: the plan.
-        mesh: of devices.
+        mesh: of devices; a single small lane gets a device of its own in their place.
 
     Returns:
         The lanes, with the data that they need on every device.
@@ -149,17 +150,29 @@ def spread(made: Plan, mesh: Mesh) -> Lanes:
     Raises:
         DataError: if the task's dataset cannot be loaded.
     """
-    request = made.request
-    data = jax.device_put(load_data(made.experiment), NamedSharding(mesh, PartitionSpec()))
+    request, data = made.request, load_data(made.experiment)
+    groups = sweep.groups(made.num_lanes, request.chunk)
+    if len(groups[0]) == 1 and is_small(made.bound, data):
+        mesh = devices.single_threaded()
+    data = jax.device_put(data, NamedSharding(mesh, PartitionSpec()))
     return Lanes(
         plan=made,
         mesh=mesh,
         data=data,
         keys=sweep.keys(request.seed, request.seeds, len(made.points)),
         hypers=sweep.stack(made.points, request.seeds),
-        groups=sweep.groups(made.num_lanes, request.chunk),
+        groups=groups,
         sweep=sweep.build(made.bound.make_run, mesh),
     )
+
+
+def is_small(bound: Bound, data: Any) -> bool:
+    """Tells whether one lane, alone on the CPU of this process, is trained in operations that are all small."""
+    if jax.default_backend() != "cpu" or jax.process_count() > 1:
+        return False
+    run, key, step = bound.make_run(data), random.key(0), jnp.int32(0)
+    state = jax.eval_shape(run.init, key, bound.hypers)
+    return products.are_small(jax.make_jaxpr(run.update)(key, step, state, bound.hypers).jaxpr)
 
 
 def load_data(experiment: Experiment) -> Any:
