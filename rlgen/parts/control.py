@@ -37,7 +37,7 @@ class DeterministicActor(nn.Module):
         config, space = self.config, self.spec.observation
         torso = networks.torso("mlp", config.hidden_sizes, config.activation, space, initialiser=config.initialiser)
         last = networks.uniform(config.actor_bound)
-        dense = nn.Dense(self.spec.action.shape[0], kernel_init=last, bias_init=last)
+        dense = networks.head(self.spec.action.shape[0], kernel_init=last, bias_init=last)
         return nn.tanh(dense(torso(networks.encode(obs, space))))
 
 

@@ -64,7 +64,7 @@ class Critic(nn.Module):
         size = {"categorical": config.num_atoms, "quantile": config.num_quantiles}.get(config.head, 1)
         size = self.spec.action.num if isinstance(self.spec.action, Discrete) else size
         last = networks.uniform(config.critic_bound)
-        predicted = nn.Dense(size, kernel_init=last, bias_init=last)(hidden)
+        predicted = networks.head(size, kernel_init=last, bias_init=last)(hidden)
         return predicted if noise is None else predicted[..., 0]
 
 

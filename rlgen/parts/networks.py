@@ -25,6 +25,7 @@ INITIALISERS = {
 }
 CORES = {"lstm": nn.OptimizedLSTMCell, "gru": nn.GRUCell}
 ACTIVATIONS = {"relu": nn.relu, "tanh": nn.tanh, "elu": nn.elu, "silu": nn.silu, "gelu": nn.gelu}
+_FEW = 32  # outputs of a layer whose kernel is turned
 
 
 def encode(observation: Array, space: Space) -> Array:
@@ -52,8 +53,9 @@ def biases(initialiser: str, num_inputs: int) -> nn.initializers.Initializer:
 def head(num_outputs: int, **arguments: Any) -> nn.Dense:
     """A dense layer of few outputs, such as the values of some actions.
 
-    The gradient of its input contracts the outputs, and XLA's CPU backend computes products that contract two or three
-    numbers many times slower than those that contract four: there the product is padded.
+    XLA's CPU backend computes products that contract two or three numbers many times slower than those that contract
+    four, as the gradient of the input does here: there the product is padded.  It also takes twice as long for the
+    gradient of the weights as for that of the weights turned on their side, and so they are turned.
 
     Args:
         num_outputs: how many.
@@ -62,14 +64,16 @@ def head(num_outputs: int, **arguments: Any) -> nn.Dense:
     Returns:
         The layer.
     """
-    return nn.Dense(num_outputs, dot_general=_padded if num_outputs in (2, 3) else None, **arguments)
+    return nn.Dense(num_outputs, dot_general=_turned if 2 <= num_outputs <= _FEW else None, **arguments)
 
 
-def _padded(inputs: Array, kernel: Array, dimension_numbers: Any, **arguments: Any) -> Array:
-    """The product with a kernel `[D, outputs]`, from one with four outputs."""
+def _turned(inputs: Array, kernel: Array, dimension_numbers: Any, **arguments: Any) -> Array:
+    """The product with a kernel `[D, outputs]`, from one `[4 or more, D]`."""
     num_outputs = kernel.shape[1]
-    wide = jnp.pad(kernel, ((0, 0), (0, 4 - num_outputs)))
-    return lax.dot_general(inputs, wide, dimension_numbers, **arguments)[..., :num_outputs]
+    wide = jnp.pad(kernel, ((0, 0), (0, max(4 - num_outputs, 0))))
+    kernel = lax.optimization_barrier(wide.T)  # XLA would turn both the kernel and its gradient back
+    (axes, _), batched = dimension_numbers
+    return lax.dot_general(inputs, kernel, ((axes, (1,)), batched), **arguments)[..., :num_outputs]
 
 
 class MLP(nn.Module):
