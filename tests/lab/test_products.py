@@ -67,11 +67,15 @@ def test_an_array_that_is_computed_counts_and_one_that_is_written_to_does_not(pr
     assert products.are_small(jax.make_jaxpr(program)(array).jaxpr) == small
 
 
+on_the_cpu = pytest.mark.skipif(jax.default_backend() != "cpu", reason="accelerators have threads of their own")
+
+
 def planned(experiment, seeds, **settings):
     changes = tuple(f"config.{name}={value}" for name, value in settings.items())
     return request.plan(request.Request(experiment=experiment, seeds=seeds, settings=changes))
 
 
+@on_the_cpu
 @pytest.mark.parametrize(
     ("made", "alone"),
     [
@@ -90,6 +94,7 @@ def test_one_small_lane_has_a_thread_of_its_own(made, alone):
     assert (spread.mesh.devices.flat[0].client is not jax.local_devices()[0].client) == alone
 
 
+@on_the_cpu
 def test_a_thread_of_its_own_changes_no_bits(monkeypatch):
     made = planned("policy/ppo/CartPole-v1", 1, num_envs=2, rollout_length=4, num_minibatches=2, hidden_sizes="8")
 
