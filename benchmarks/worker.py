@@ -26,7 +26,7 @@ from benchmarks.peers import timing
 from rlgen import sweep
 from rlgen.experiments import catalogue
 from rlgen.experiments.experiment import Bound, Experiment, bind
-from rlgen.lab import devices, lanes
+from rlgen.lab import lanes
 
 WINDOW = 4_000  # updates in a call at most; of each, XLA's CPU backend holds on to a little memory until the call ends
 
@@ -74,8 +74,7 @@ def prepare(row: Experiment, bound: Bound, seeds: int, mesh: Mesh) -> Prepared:
 
 def measure(row: Experiment, bound: Bound, seeds: int, *, scored: bool = False) -> dict[str, Any]:
     """Compiles a whole run ahead of time, then times it from its first to its last update."""
-    small = seeds == 1 and lanes.is_small(bound, lanes.load_data(row))
-    mesh = devices.single_threaded() if small else sweep.mesh(min(jax.device_count(), seeds))
+    mesh = lanes.suited(sweep.mesh(min(jax.device_count(), seeds)), seeds, bound, lanes.load_data(row))
     prepared = prepare(row, bound, seeds, mesh)
     data, keys, hypers, state = prepared.data, prepared.keys, prepared.hypers, prepared.state
     memory_held = sum(leaf.nbytes for leaf in jax.tree.leaves(state))

@@ -152,8 +152,7 @@ def spread(made: Plan, mesh: Mesh) -> Lanes:
     """
     request, data = made.request, load_data(made.experiment)
     groups = sweep.groups(made.num_lanes, request.chunk)
-    if len(groups[0]) == 1 and is_small(made.bound, data):
-        mesh = devices.single_threaded()
+    mesh = suited(mesh, len(groups[0]), made.bound, data)
     data = jax.device_put(data, NamedSharding(mesh, PartitionSpec()))
     return Lanes(
         plan=made,
@@ -164,6 +163,11 @@ def spread(made: Plan, mesh: Mesh) -> Lanes:
         groups=groups,
         sweep=sweep.build(made.bound.make_run, mesh),
     )
+
+
+def suited(mesh: Mesh, num_lanes: int, bound: Bound, data: Any) -> Mesh:
+    """Gives the devices that suit so many lanes at a time: a single small one does best on one with a single thread."""
+    return devices.single_threaded() if num_lanes == 1 and is_small(bound, data) else mesh
 
 
 def is_small(bound: Bound, data: Any) -> bool:
