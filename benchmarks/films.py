@@ -3,6 +3,7 @@
 What is kept is what the policy saw, did and earned, so that the film can be drawn again without training.
 """
 
+import itertools
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +23,7 @@ def run(folder: Path, episodes: int) -> None:
     """Plays the policy of a run's first seed and keeps its episodes.
 
     Args:
-        folder: of a run that was trained to its end, where observations are arrays.
+        folder: of a run that was trained to its end.
         episodes: how many.
 
     Raises:
@@ -34,12 +35,17 @@ def run(folder: Path, episodes: int) -> None:
     if env is None:
         raise SystemExit(f"{learned.experiment.name} has no episodes to film")
     played = film.episodes(learned, env, episodes)
-    print(keep(learned.experiment.name, played), [float(episode.reward.sum()) for episode in played])
+    print(keep(learned.experiment.name, played), [episode.reward.sum(axis=0).tolist() for episode in played])
 
 
 def keep(experiment: str, played: Sequence[Episode]) -> Path:
     """Writes what happened in some episodes of an experiment and says where."""
-    arrays = {f"{name}_{i}": value for i, episode in enumerate(played) for name, value in episode._asdict().items()}
+    arrays = {}
+    for index, episode in enumerate(played):
+        for name, value in episode._asdict().items():
+            # Of several agents each has an array of its own.
+            parts = {f"_{k}": part for k, part in enumerate(value)} if isinstance(value, tuple) else {"": value}
+            arrays |= {f"{name}_{index}{suffix}": part for suffix, part in parts.items()}
     about = {"experiment": experiment, "episodes": len(played), "machine": measure.machine()}
     KEPT.mkdir(parents=True, exist_ok=True)
     path = KEPT / f"{experiment.replace('/', '_')}.npz"
@@ -59,12 +65,21 @@ def draw() -> list[Path]:
         about = _about(kept)
         with np.load(kept) as arrays:
             played = [
-                Episode(*(arrays[f"{name}_{index}"] for name in Episode._fields)) for index in range(about["episodes"])
+                Episode(*(_kept(arrays, f"{name}_{index}") for name in Episode._fields))
+                for index in range(about["episodes"])
             ]
         task: Any = catalogue.EXPERIMENTS[about["experiment"]].task
         paths.append(figures.FIGURES / f"{kept.stem}-film.gif")
         film.film(paths[-1], task.env, played)
     return paths
+
+
+def _kept(arrays: Any, name: str) -> Any:
+    """An array, or of several agents a tuple of them."""
+    if name in arrays:
+        return arrays[name]
+    names = itertools.takewhile(lambda part: part in arrays, (f"{name}_{k}" for k in itertools.count()))
+    return tuple(arrays[part] for part in names)
 
 
 def _about(kept: Path) -> dict[str, Any]:

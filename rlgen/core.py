@@ -168,7 +168,7 @@ NOTHING = Box((0,))
 class Spec:
     """What a policy reads and writes; all that an algorithm's `build` knows of its task.
 
-    A generative model reads `NOTHING` (or its condition) and writes data.  Tasks with several agents hold pytrees of
+    A generative model reads `NOTHING` (or its condition) and writes data.  Tasks with several agents hold tuples of
     spaces.
 
     Attributes:

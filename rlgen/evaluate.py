@@ -12,14 +12,14 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from rlgen.core import Array, Key, Policy
+from rlgen.core import Array, Key, Policy, Tree
 from rlgen.envs.adapter import Environment
 
 
 class Episodes(NamedTuple):
     """Finished episodes."""
 
-    total_return: Array  # [E] float32, undiscounted
+    total_return: Tree  # [E] float32, undiscounted, of each agent where there are several
     length: Array  # [E] int32
 
 
@@ -37,7 +37,8 @@ def episodes(key: Key, policy: Policy, env: Environment, num_episodes: int) -> E
     """
     reset_key, steps_key = jax.random.split(key)
     env_state, obs = env.reset(reset_key, num_episodes)
-    start = Episodes(jnp.zeros(num_episodes), jnp.zeros(num_episodes, jnp.int32))
+    nothing = jax.tree.map(lambda _: jnp.zeros(num_episodes), env.spec.action)  # one for each agent
+    start = Episodes(nothing, jnp.zeros(num_episodes, jnp.int32))
 
     def going_on(carry: tuple[Any, ...]):
         step, running, *_ = carry
@@ -48,7 +49,8 @@ def episodes(key: Key, policy: Policy, env: Environment, num_episodes: int) -> E
         action_key, step_key = jax.random.split(jax.random.fold_in(steps_key, step))
         action, _, memory = policy.apply(action_key, obs, memory)
         env_state, time_step = env.step(step_key, env_state, action)
-        totals = Episodes(totals.total_return + running * time_step.reward, totals.length + running)
+        total_return = jax.tree.map(lambda total, each: total + running * each, totals.total_return, time_step.reward)
+        totals = Episodes(total_return, totals.length + running)
         running &= ~(time_step.terminated | time_step.truncated)
         return step + 1, running, env_state, time_step.obs, memory, totals
 

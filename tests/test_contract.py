@@ -134,7 +134,7 @@ def subject(request: pytest.FixtureRequest) -> Subject:
         traces.append(row.name)
         return train.Run(functools.partial(init, data), functools.partial(update, data))
 
-    mesh = sweep.mesh(2)
+    mesh = sweep.mesh(min(2, jax.device_count()))  # an accelerator may be alone
     functions = sweep.build(make_run, mesh)
     base = generic(bound.hypers)
     points = [base, *moved(base)]
@@ -172,7 +172,9 @@ def positional(function: Any) -> list[str]:
 
 
 def draw(key: Key, space: Space, num: int) -> Array:
-    """Draws inputs `[num, ...]` from a space, its bounds cut to ±1."""
+    """Draws inputs `[num, ...]` from a space, its bounds cut to ±1, or from that of each agent."""
+    if isinstance(space, tuple):
+        return tuple(draw(each, one, num) for each, one in zip(jax.random.split(key, len(space)), space, strict=True))
     if isinstance(space, Discrete):
         return jax.random.randint(key, (num,), 0, space.num)
     low, high = (np.clip(np.asarray(bound, np.float32), -1, 1) for bound in (space.low, space.high))
@@ -218,7 +220,7 @@ def test_1_arguments_have_their_names_and_order(subject):
     inputs = draw(key, spec.observation, 5)
     for explore in (True, False):
         output, extras = jax.eval_shape(functools.partial(outputs, explore=explore), key, subject.bound.hypers, inputs)
-        assert output.shape == (5, *spec.action.shape)
+        assert jax.tree.map(lambda leaf: leaf.shape, output) == jax.tree.map(lambda to: (5, *to.shape), spec.action)
         assert all(leaf.shape[0] == 5 for leaf in jax.tree.leaves(extras))
 
 
@@ -300,7 +302,7 @@ def test_9_metrics_are_finite_scalars_of_fixed_name(subject):
     assert type(metrics) is subject.row.algorithm.Metrics
     assert metrics._fields
     lanes = len(subject.points) * SEEDS
-    for leaf in (*metrics, *stats):
+    for leaf in jax.tree.leaves((metrics, stats)):
         assert (leaf.dtype, leaf.shape) == (np.float32, (lanes,))
         assert np.isfinite(leaf).all()
 

@@ -4,6 +4,9 @@ gymnax ≥ 1.0 says `terminated` and `truncated` apart and gives the observation
 `info["final_observation"]`.  The adapter turns an environment into pure functions over a batch of copies, with strong,
 stable dtypes, and its spaces into those of `rlgen.core`.
 
+An environment of several agents names them in `agents`.  Its spaces are tuples with an entry for each, and so are
+observations, actions and rewards.
+
 Shape legend: `B` copies of the environment.
 """
 
@@ -27,7 +30,7 @@ class TimeStep(NamedTuple):
     """What a step of `B` environments gives."""
 
     obs: Tree  # [B, *observation], after the reset where an episode ended
-    reward: Array  # [B] float32
+    reward: Tree  # [B] float32, for each agent where there are several
     next_obs: Tree  # [B, *observation], before any reset
     terminated: Array  # [B] bool
     truncated: Array  # [B] bool: cut by the time limit and not terminated at the same step
@@ -73,6 +76,13 @@ def space_of(space: spaces.Space) -> Space:
     raise TypeError(f"space {space!r} is neither Discrete, nor a Tuple of them, nor Box")
 
 
+def _spaces_of(space: spaces.Space) -> tuple[Space, ...]:
+    """Turns the spaces of several agents into those of `rlgen.core`."""
+    if not isinstance(space, spaces.Tuple):
+        raise TypeError(f"space {space!r} of several agents is no Tuple")
+    return tuple(map(space_of, space.spaces))
+
+
 def _bound(value: Any, shape: tuple[int, ...]) -> Any:
     """A bound as a hashable value: one number where all elements share it, and infinity for the largest float."""
     values = np.broadcast_to(np.asarray(value, np.float64), shape)
@@ -99,7 +109,7 @@ def make(environment: str | GymnaxEnvironment, **overrides: Any) -> Environment:
 
     Raises:
         ValueError: if gymnax does not know the name.
-        TypeError: if the environment knows nothing of an override.
+        TypeError: if the environment knows nothing of an override, or has other spaces than are known.
     """
     # gymnax computes some of these with jax; inside a trace they must still be numbers.
     with jax.ensure_compile_time_eval():
@@ -111,7 +121,11 @@ def make(environment: str | GymnaxEnvironment, **overrides: Any) -> Environment:
         elif arguments:
             raise TypeError(f"{native.name} has no parameter {', '.join(sorted(arguments))}")
         params = dataclasses.replace(native.default_params, **_typed(overrides, native.default_params))
-        spec = Spec(space_of(native.observation_space(params)), space_of(native.action_space(params)))
+        agents: tuple[str, ...] = getattr(native, "agents", ())
+        convert = _spaces_of if agents else space_of
+        spec = Spec(convert(native.observation_space(params)), convert(native.action_space(params)))
+        if agents and {len(spec.observation), len(spec.action)} != {len(agents)}:
+            raise TypeError(f"{native.name} has {len(agents)} agents, and not as many spaces")
     return Environment(
         name=native.name,
         spec=spec,
@@ -135,11 +149,19 @@ def _reset(key: Key, num_envs: int, *, native: GymnaxEnvironment, params: Any):
     return jax.tree.map(_strong, state), jax.tree.map(_strong, obs)
 
 
-def _step(key: Key, state: Any, action: Tree, *, native: GymnaxEnvironment, params: Any, action_space: Space):
-    if isinstance(action_space, Box):
-        action = jnp.clip(action, jnp.asarray(action_space.low), jnp.asarray(action_space.high))
-    if isinstance(action_space, MultiDiscrete):
-        action = tuple(jnp.moveaxis(action, -1, 0))
+def _admissible(space: Any, action: Tree) -> Tree:
+    """An action, or a tuple of one for each agent, as the environment takes it."""
+    if isinstance(space, tuple):
+        return tuple(map(_admissible, space, action))
+    if isinstance(space, Box):
+        return jnp.clip(action, jnp.asarray(space.low), jnp.asarray(space.high))
+    if isinstance(space, MultiDiscrete):
+        return tuple(jnp.moveaxis(action, -1, 0))
+    return action
+
+
+def _step(key: Key, state: Any, action: Tree, *, native: GymnaxEnvironment, params: Any, action_space: Any):
+    action = _admissible(action_space, action)
     keys = jax.random.split(key, jax.tree.leaves(action)[0].shape[0])
     step = jax.vmap(native.step, in_axes=(0, 0, 0, None))
     obs, new_state, reward, terminated, truncated, info = step(keys, state, action, params)
@@ -147,7 +169,7 @@ def _step(key: Key, state: Any, action: Tree, *, native: GymnaxEnvironment, para
     new_state = jax.tree.map(lambda new, old: new.astype(old.dtype), new_state, state)
     return new_state, TimeStep(
         obs=jax.tree.map(_strong, obs),
-        reward=reward.astype(jnp.float32),
+        reward=jax.tree.map(lambda leaf: leaf.astype(jnp.float32), reward),
         next_obs=jax.tree.map(_strong, info["final_observation"]),
         terminated=terminated,
         truncated=truncated & ~terminated,

@@ -10,6 +10,7 @@ import itertools
 from rlgen.experiments.experiment import Experiment
 from rlgen.experiments.rows import (
     adversaries,
+    agents,
     autoencoders,
     control,
     evolution,
@@ -27,6 +28,7 @@ _ROWS = (
     *value.ROWS,
     *policy.ROWS,
     *control.ROWS,
+    *agents.ROWS,
     *evolution.ROWS,
     *generative.ROWS,
     *autoencoders.ROWS,

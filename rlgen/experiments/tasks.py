@@ -134,12 +134,16 @@ class Rollouts(Drawn):
 class EnvTask(Rollouts):
     """Episodes in an environment.
 
+    Returns of several agents are added up.
+
     Attributes:
         episodes: how many whole episodes score a frozen policy.
         explore: whether the policy is scored as it explores, for figures published so.
         measure: `"return"` or `"length"` of an episode.
         online: whether the episodes of training make the score, instead of the frozen policy's.
         higher_is_better: whether a larger score is the better one.
+        counted: places of the agents whose returns count, where there are several; all of them if left out.
+        whose: who they are, for the name of the metric.
     """
 
     episodes: int = 64
@@ -147,11 +151,19 @@ class EnvTask(Rollouts):
     measure: str = "return"
     online: bool = False
     higher_is_better: bool = True
+    counted: tuple[int, ...] = ()
+    whose: str = ""
 
     @property
     def metric(self) -> str:
         """What the score and the curve measure."""
-        return f"episode {self.measure}"
+        return f"episode {self.measure}{f' of {self.whose}' if self.whose else ''}"
+
+    def _of_counted(self, measured: Any) -> Any:
+        """Adds up what the agents that count have."""
+        if not isinstance(measured, tuple):
+            return measured
+        return sum(measured[place] for place in self.counted or range(len(measured)))
 
     def score(self, algorithm: ModuleType, config: Any, data: Any) -> Callable[[Key, Array, Any, Any], Array]:
         """Mean measure of whole episodes under the frozen policy."""
@@ -161,10 +173,11 @@ class EnvTask(Rollouts):
         def mean(key: Key, step: Array, state: Any, hypers: Any) -> Array:
             policy = policy_of(step, state, hypers, explore=self.explore)
             played = evaluate.episodes(key, policy, self.env, self.episodes)
-            return (played.length if self.measure == "length" else played.total_return).mean(dtype=jnp.float32)
+            measured = played.length if self.measure == "length" else self._of_counted(played.total_return)
+            return measured.mean(dtype=jnp.float32)
 
         return mean
 
     def curve(self, report: Report) -> Any:
         """Mean measure of the episodes that finished in the window; nan where none did."""
-        return getattr(report.stats, f"total_{self.measure}") / report.stats.episodes
+        return self._of_counted(getattr(report.stats, f"total_{self.measure}")) / report.stats.episodes

@@ -5,7 +5,7 @@ one of an episode from before the reset, so no drawing looks into an environment
 one is drawn.  Environments without a drawing of their own are shown as the image, the cell or the bars that their
 observation is.
 
-Shape legend: `T` steps of an episode, `H W C` image.
+Shape legend: `T` steps of an episode, `A` agents, `H W C` image.
 """
 
 import cmath
@@ -25,6 +25,8 @@ from rlgen.envs.adapter import Environment
 from rlgen.envs.frames import FrameStack
 from rlgen.envs.grid import GridWorld
 from rlgen.envs.memory import RepeatPrevious
+from rlgen.envs.particles import Particles, Scenario
+from rlgen.envs.scenarios import SCENARIOS
 from rlgen.lab import pens
 from rlgen.lab.canvas import COLOURS, FAINT, INK, WALL
 from rlgen.lab.pens import BLUE, FINE, ORANGE, PAPER, RED, WIDTH, Point
@@ -32,6 +34,7 @@ from rlgen.lab.pens import BLUE, FINE, ORANGE, PAPER, RED, WIDTH, Point
 HEADING = 26
 NIGHT, GAIN, LOSS, TRAIL = "#15151c", "#d3ecd5", "#f6d3cd", "#9cc7ec"
 RIGHT = "#2e9e44"  # an answer that is right
+MOST_RETURNS = 4  # of several agents that are told one by one
 MAX_BARS = 96  # numbers beyond which a vector is shown as an image
 
 
@@ -40,7 +43,7 @@ class Episode(NamedTuple):
 
     obs: Any  # [T + 1, *observation]: before each step, and the last one before the reset
     action: Any  # [T, *action]
-    reward: NDArray[np.float64]  # [T]
+    reward: NDArray[np.float64]  # [T], or [T, A] of several agents
 
 
 class Drawing(NamedTuple):
@@ -89,9 +92,14 @@ def frame(env: Environment, episode: Episode, step: int) -> Image.Image:
     canvas = Image.new("RGB", (width, picture.height + HEADING), PAPER)
     canvas.paste(picture, ((width - picture.width) // 2, HEADING))
     pen, font = ImageDraw.Draw(canvas), ImageFont.load_default(14)
-    total = episode.reward[:step].sum()
+    totals = np.atleast_1d(episode.reward[:step].sum(axis=0))
+    returns = (
+        f"return {totals[0]:.6g}" if len(totals) == 1 else "returns " + ", ".join(f"{each:.3g}" for each in totals)
+    )
+    if len(totals) > MOST_RETURNS:
+        returns = f"returns {totals.min():.3g} to {totals.max():.3g}"
     pen.text((8, HEADING / 2), f"step {step}", fill=INK, font=font, anchor="lm")
-    pen.text((width - 8, HEADING / 2), f"return {total:.6g}", fill=INK, font=font, anchor="rm")
+    pen.text((width - 8, HEADING / 2), returns, fill=INK, font=font, anchor="rm")
     return canvas
 
 
@@ -133,6 +141,50 @@ def pendulum(env: Environment, episode: Episode, step: int) -> Image.Image:
         torque = float(np.clip(np.ravel(episode.action[step])[0], -limit, limit))
         pens.torque(pen, (centre, centre), 38 * FINE, 150.0 * torque / limit)
     return picture.reduce(FINE)
+
+
+def particles(env: Environment, episode: Episode, step: int) -> Image.Image:
+    """Draws agents with their trails among landmarks in the field; adversaries are red, and a goal is green.
+
+    Where nobody sees the place that it is at, the middle of the landmarks is the middle of the picture.
+    """
+    native = env.native
+    assert isinstance(native, Particles)
+    scenario, num = native.scenario, native.scenario.num_agents
+    picture, pen = pens.sheet(WIDTH, WIDTH)
+    width = 5.0 if scenario.has_goal else 3.2  # of what is shown
+    unit, middle = WIDTH * FINE / width, WIDTH * FINE / 2
+    trail = [_particle_places(scenario, episode, before) for before in range(max(step - 8, 0), step + 1)]
+    here = [[(middle + x * unit, middle - y * unit) for x, y in places] for places in trail]
+    if not scenario.has_goal:
+        pen.rectangle((middle - unit, middle - unit, middle + unit, middle + unit), outline=FAINT, width=FINE)
+    goal = _particle_goal(scenario, episode, step)
+    discs = [(scenario.landmark_size, place, RIGHT if k == goal else WALL) for k, place in enumerate(here[-1][num:])]
+    for k, name in enumerate(scenario.agents):
+        colour = RED if name.startswith("adversary") else BLUE
+        pen.line([places[k] for places in here], fill=colour, width=2 * FINE)
+        discs.append((scenario.sizes[k], here[-1][k], colour))
+    for size, place, colour in sorted(discs, key=lambda disc: -disc[0]):  # so that none is covered whole
+        pens.disc(pen, place, size * unit, colour)
+    return picture.reduce(FINE)
+
+
+def _particle_places(scenario: Scenario, episode: Episode, step: int) -> NDArray[np.float64]:
+    """Where all bodies are, `[E, 2]`, from what the first agent sees."""
+    seen = np.asarray(episode.obs[0][step], np.float64).reshape(-1, 2)
+    sees_itself = not scenario.has_goal
+    ways = seen[2 * sees_itself :]
+    landmarks, others = np.split(ways[: scenario.num_landmarks + scenario.num_agents - 1], [scenario.num_landmarks])
+    place = seen[1] if sees_itself else -landmarks.mean(axis=0)
+    return place + np.concatenate([np.zeros((1, 2)), others, landmarks])
+
+
+def _particle_goal(scenario: Scenario, episode: Episode, step: int) -> int | None:
+    """The landmark that counts, which the second agent sees before all others."""
+    if not scenario.has_goal:
+        return None
+    seen = np.asarray(episode.obs[1][step]).reshape(-1, 2)
+    return int(np.abs(seen[1 : 1 + scenario.num_landmarks] - seen[0]).sum(axis=1).argmin())
 
 
 def lunar_lander(env: Environment, episode: Episode, step: int) -> Image.Image:
@@ -333,4 +385,5 @@ DRAWINGS = {
     "Pendulum-v1": Drawing(pendulum, 50),
     "Pong": Drawing(pong, 40),
     "RepeatPrevious": Drawing(repeat_previous, 400),
+    **dict.fromkeys(SCENARIOS, Drawing(particles, 100)),
 }

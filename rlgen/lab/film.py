@@ -169,7 +169,9 @@ def _episode(obs: Any, action: Any, steps: TimeStep, index: int) -> Episode:
     length = int(done.argmax()) + 1 if done.any() else len(done)
     first, last = (jax.tree.map(lambda leaf: leaf[:length, index], tree) for tree in (obs, steps.next_obs))
     seen = jax.tree.map(lambda before, after: np.concatenate([before, after[-1:]]), first, last)
-    reward = np.asarray(steps.reward[:length, index], np.float64)
+    reward = jax.tree.map(lambda leaf: np.asarray(leaf[:length, index], np.float64), steps.reward)
+    if isinstance(reward, tuple):  # of several agents
+        reward = np.stack(reward, axis=-1)
     return Episode(seen, jax.tree.map(lambda leaf: leaf[:length, index], action), reward)
 
 

@@ -11,6 +11,16 @@ def is_image(space: Any) -> bool:
     return isinstance(space, Box) and len(space.shape) == 3 and space.dtype == "uint8"
 
 
+def one_agent(spec: Any) -> None:
+    """Refuses a task with several agents.
+
+    Raises:
+        ValueError: if it is one.
+    """
+    if isinstance(spec.action, tuple):
+        raise ValueError(f"a task with {len(spec.action)} agents is none for this algorithm, which is of one agent")
+
+
 def one_of(config: Any, **known: Collection[str]) -> None:
     """Refuses names that nothing is known by.
 

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rlgen.core import Array, Box, Discrete, Key, Space, Spec, Tree
+from rlgen.core import Array, Box, Discrete, Key, MultiDiscrete, Space, Spec, Tree
 from rlgen.parts import networks
 
 
@@ -86,6 +86,8 @@ def at_random(key: Key, space: Space, batch_shape: tuple[int, ...]) -> Array:
     """Draws actions `[*N, *action]`, all alike.  The key is consumed."""
     if isinstance(space, Discrete):
         return jax.random.randint(key, batch_shape, 0, space.num)
+    if isinstance(space, MultiDiscrete):
+        return jax.random.randint(key, (*batch_shape, *space.shape), 0, jnp.array(space.sizes))
     return to_box(jax.random.uniform(key, (*batch_shape, *space.shape), minval=-1.0, maxval=1.0), space)
 
 

@@ -19,7 +19,7 @@ import optax
 from jax import lax
 
 from rlgen.core import Array, Key, Spec, Transition, Tree
-from rlgen.parts import exploration, frames, priorities, replay
+from rlgen.parts import checks, exploration, frames, priorities, replay
 
 REPLAYS = ("uniform", *priorities.KINDS)
 
@@ -58,6 +58,7 @@ def ring(spec: Spec, config: Any, extras: dict[str, Array] | None = None, num_fr
         ValueError: if observations are no images whose last axis holds so many frames; that they repeat from one step
             to the next is the caller's promise.
     """
+    checks.one_agent(spec)
     obs, action = (jnp.zeros(space.shape, space.dtype) for space in (spec.observation, spec.action))
     if num_frames:
         obs = jnp.zeros(frames.frame_shape(spec.observation, num_frames), jnp.uint8)

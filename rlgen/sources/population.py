@@ -21,6 +21,7 @@ from jax import lax
 
 from rlgen.core import Array, Key, Policy, Source, Tree
 from rlgen.envs.adapter import Environment
+from rlgen.parts import checks
 from rlgen.parts.normalise import Moments
 from rlgen.sources.rollout import EpisodeStats
 
@@ -105,12 +106,13 @@ def _advance(key: Key, play: Play, policy: Policy, *, env: Environment) -> Play:
     action_key, step_key = jax.random.split(key)
     action, _, memory = policy.apply(action_key, play.obs, play.memory)
     env_state, time_step = env.step(step_key, play.env, action)
+    reward: Array = time_step.reward
     return Play(
         env=env_state,
         obs=time_step.obs,
         memory=memory,
         running=play.running & ~(time_step.terminated | time_step.truncated),
-        episode_return=play.episode_return + jnp.where(play.running, time_step.reward, 0.0),
+        episode_return=play.episode_return + jnp.where(play.running, reward, 0.0),
         length=play.length + play.running,
         seen=_note(play),
     )
@@ -165,7 +167,11 @@ def build(
     Returns:
         A `Source` of `Evaluation`, with `EpisodeStats` over all episodes; its policy is one that
         `controllers.together` made.
+
+    Raises:
+        ValueError: if the environment has several agents.
     """
+    checks.one_agent(env.spec)
     limit = env.max_steps if max_steps is None else min(max_steps, env.max_steps)
     plan = Plan(num_candidates, num_episodes, limit, common_starts, observe)
     return Source(init=lambda key, policy: (), next=functools.partial(next_batch, env=env, plan=plan))

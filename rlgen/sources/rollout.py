@@ -23,7 +23,7 @@ class RolloutState(NamedTuple):
     env: Any
     obs: Tree  # [B, *observation]
     memory: Tree  # [B, ...]
-    episode_return: Array  # [B] float32, so far
+    episode_return: Tree  # [B] float32, so far, of each agent where there are several
     episode_length: Array  # [B] int32, so far
 
 
@@ -31,7 +31,7 @@ class EpisodeStats(NamedTuple):
     """Sums over the episodes that finished."""
 
     episodes: Array  # float32 scalar, how many
-    total_return: Array  # float32 scalar, undiscounted
+    total_return: Tree  # float32 scalar, undiscounted, of each agent where there are several
     total_length: Array  # float32 scalar, steps
 
 
@@ -47,8 +47,8 @@ def select(condition: Array, on_true: Tree, on_false: Tree) -> Tree:
 def init(key: Key, policy: Policy, *, env: Environment, num_envs: int) -> RolloutState:
     """Resets the environments.  The key is consumed."""
     env_state, obs = env.reset(key, num_envs)
-    zeros = jnp.zeros(num_envs)
-    return RolloutState(env_state, obs, policy.memory((num_envs,)), zeros, zeros.astype(jnp.int32))
+    nothing = jax.tree.map(lambda _: jnp.zeros(num_envs), env.spec.action)  # one for each agent
+    return RolloutState(env_state, obs, policy.memory((num_envs,)), nothing, jnp.zeros(num_envs, jnp.int32))
 
 
 def next_batch(key: Key, step: Array, state: RolloutState, policy: Policy, *, env: Environment, length: int):
@@ -64,11 +64,15 @@ def next_batch(key: Key, step: Array, state: RolloutState, policy: Policy, *, en
         action, extras, memory = policy.apply(action_key, state.obs, state.memory)
         env_state, time_step = env.step(step_key, state.env, action)
         done = time_step.terminated | time_step.truncated
-        episode_return = state.episode_return + time_step.reward
+        episode_return = jax.tree.map(jnp.add, state.episode_return, time_step.reward)
         episode_length = state.episode_length + 1
+
+        def total(each: Array) -> Array:
+            return jnp.where(done, each, 0.0).sum()
+
         finished = EpisodeStats(
             episodes=done.sum(dtype=jnp.float32),
-            total_return=jnp.where(done, episode_return, 0.0).sum(),
+            total_return=jax.tree.map(total, episode_return),
             total_length=jnp.where(done, episode_length, 0).sum().astype(jnp.float32),
         )
         transition = Transition(
@@ -78,7 +82,7 @@ def next_batch(key: Key, step: Array, state: RolloutState, policy: Policy, *, en
             env=env_state,
             obs=time_step.obs,
             memory=select(done, policy.memory(done.shape), memory),
-            episode_return=jnp.where(done, 0.0, episode_return),
+            episode_return=jax.tree.map(lambda each: jnp.where(done, 0.0, each), episode_return),
             episode_length=jnp.where(done, 0, episode_length),
         )
         return new_state, (transition, finished)

@@ -216,6 +216,8 @@ def test_the_catalogue_needs_no_mujoco():
     program = """
 import sys
 from rlgen.experiments import catalogue
+from rlgen.lab import cli
 assert "actor_critic/sac/Hopper-mjx" in catalogue.EXPERIMENTS and "mujoco" not in sys.modules
+assert cli.main(["list"]) == 0 and "mujoco" not in sys.modules
 """
-    subprocess.run([sys.executable, "-c", program], check=True)
+    subprocess.run([sys.executable, "-c", program], check=True, stdout=subprocess.DEVNULL)

@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 from rlgen.core import Policy
-from rlgen.envs import adapter, frames, grid, memory
+from rlgen.envs import adapter, frames, grid, memory, scenarios
+from rlgen.envs.particles import ParticlesState
 from rlgen.experiments import catalogue
 from rlgen.experiments.experiment import shrink
 from rlgen.experiments.tabular_tasks import BanditTask
@@ -70,6 +71,18 @@ def test_a_record_holds_whole_episodes():
         np.testing.assert_array_equal(episode.obs, [36, *range(24, 36), 47])  # ends on the goal, before the reset
         np.testing.assert_array_equal(episode.action, [UP, *[RIGHT] * 11, DOWN])
         assert episode.reward.sum() == -13
+
+
+def test_a_record_of_several_agents_has_what_each_of_them_earned():
+    env = adapter.make(scenarios.simple_tag())
+    still = Policy(lambda shape: (), lambda key, obs, memory: ((jnp.zeros(len(obs[0]), jnp.int32),) * 4, {}, memory))
+    played = film.record(jax.random.key(0), lambda _: still, jnp.zeros(()), env, 64)
+    assert all([len(each) for each in episode.obs] == [env.max_steps + 1] * 4 for episode in played)
+    reward = np.stack([episode.reward for episode in played])
+    assert reward.shape == (64, env.max_steps, 4)
+    # Some begin where they touch: pursuers earn together what the evader loses.
+    assert (reward[..., 0] == reward[..., 2]).all() and reward[..., 0].any()
+    assert (reward[..., 3] <= -reward[..., 0]).all() and not (reward[..., 3] == reward[..., 0]).all()
 
 
 def test_a_record_ends_at_the_time_limit():
@@ -222,6 +235,33 @@ def test_pong_shows_paddles_ball_and_move():
         picture((5, 30), frames.STAY, before=(11, 10)),
     ]
     assert len({other.tobytes() for other in (seen, *others)}) == 5
+
+
+@pytest.mark.parametrize("name", scenarios.SCENARIOS)
+def test_particles_are_drawn_where_they_are(name):
+    native = scenarios.SCENARIOS[name]()
+    scenario, num = native.scenario, native.scenario.num_agents
+    place = np.array(
+        [*[[-0.8, 0.6], [0.7, 0.7], [0.4, -0.9], [-0.5, -0.4]][:num], [0.2, 0.1], [-0.2, -0.1]], np.float32
+    )
+    place = np.concatenate([place, np.zeros((scenario.num_landmarks - 2, 2), np.float32)])
+    state = ParticlesState(time=jnp.int32(0), place=place, velocity=jnp.zeros((num, 2)), goal=jnp.int32(1))
+    obs = tuple(np.stack([each] * 3) for each in scenario.observe(scenario, state))
+    reward = np.arange(2.0 * num).reshape(2, num)
+    picture = drawings.frame(adapter.make(native), Episode(obs, (), reward), 2)
+    assert max(picture.size) <= pens.WIDTH + drawings.HEADING
+    seen = np.asarray(picture)[drawings.HEADING :]
+
+    def colour_at(x, y):
+        half, unit = pens.WIDTH / 2, pens.WIDTH / (5.0 if scenario.has_goal else 3.2)
+        return "#" + seen[round(half - y * unit), round(half + x * unit)].tobytes().hex()
+
+    reds = 1 if name == "SimpleAdversary" else 3 if name == "SimpleTag" else 0
+    colours = [drawings.RED] * reds + [drawings.BLUE] * (num - reds)
+    landmarks = [drawings.WALL] * scenario.num_landmarks
+    if scenario.has_goal:
+        landmarks[1] = drawings.RIGHT
+    assert [colour_at(*xy).lower() for xy in place] == [colour.lower() for colour in (*colours, *landmarks)]
 
 
 def test_symbols_are_shown_with_the_verdict_on_an_answer():
