@@ -45,17 +45,20 @@ def _learning(only: str = "*", out: Path | None = None, seeds: int | None = None
 
 
 @app.command(name="speed")
-def _speed(peers: Path = Path(".peers"), checkouts: Path | None = None, repeats: int = 3, only: str = "*") -> None:
+def _speed(
+    peers: Path = Path(".peers"), checkouts: Path | None = None, repeats: int = 3, only: str = "*", peer: str = "*"
+) -> None:
     """Time rlgen beside its peers, in turn.
 
     Args:
         peers: folder of the environments that `scripts/peers` makes.
-        checkouts: folder of purejaxrl, purejaxql, stoix and cleanrl, which are on no registry, each checked out under
-            that name; rows of absent ones are left out.
+        checkouts: folder of purejaxrl, purejaxql, stoix, cleanrl and jaxmarl, which are on no registry or not as a
+            whole, each checked out under that name; rows of absent ones are left out.
         repeats: alternating runs of each side.
         only: pattern of row names.
+        peer: pattern of the names of peers.
     """
-    speed.run(peers, checkouts, repeats, only)
+    speed.run(peers, checkouts, repeats, only, peer)
 
 
 @app.command(name="scale")

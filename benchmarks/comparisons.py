@@ -189,7 +189,7 @@ def _vae(library: str, steps: int) -> Row:
 
 
 def _checked_out() -> tuple[Row, ...]:
-    """Rows beside purejaxql, Stoix and CleanRL, whose budgets are whole numbers of updates."""
+    """Rows beside purejaxql, Stoix, CleanRL and jaxmarl, whose budgets are whole numbers of updates."""
 
     def pqn(preset: str, experiment: str, work: str, seeds: int, steps: int, suffix: str = "") -> Row:
         return Row(
@@ -221,6 +221,17 @@ def _checked_out() -> tuple[Row, ...]:
             work=_DQN.replace("10 environments", "one environment") + f", {steps:,} steps, 1 seed",
         )
 
+    def ippo(seeds: int, steps: int) -> Row:
+        return Row(
+            name=f"jaxmarl_ippo_simplespread_{_many(seeds)}",
+            experiment="multiagent/ippo/SimpleSpread",
+            options={"seeds": seeds, "steps": steps},
+            peer="jaxmarl",
+            arguments=("MPE_simple_spread_v3", json.dumps({"seeds": seeds, "TOTAL_TIMESTEPS": steps})),
+            work="IPPO simple spread, 3 agents that share one network, 16 environments × 128 steps, 4 epochs × 4"
+            f" minibatches, 64-64 tanh, {steps:,} steps a seed, {_many(seeds, ' ')}",
+        )
+
     cartpole = (
         "PQN CartPole-v1, 32 environments × 64 steps, 4 epochs × 16 minibatches, 256-256 ReLU, layer norm, λ 0.95"
     )
@@ -237,6 +248,8 @@ def _checked_out() -> tuple[Row, ...]:
         ppo(4, 512_000),
         ppo(64, 1_024_000),
         dqn(200_000),
+        ippo(1, 1_024_000),
+        ippo(16, 204_800),
     )
 
 

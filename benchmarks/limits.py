@@ -22,20 +22,25 @@ from rlgen.core import Algorithm, Array, Key, Policy, Space, memoryless
 from rlgen.experiments import catalogue
 from rlgen.experiments.experiment import Bound, Experiment, bind
 from rlgen.experiments.tasks import Rollouts
+from rlgen.lab import lanes
 from rlgen.lab.products import count, flops
 from rlgen.parts import control
 
 CEILING_SECONDS = 1.0  # how long the environments alone are run for, about
 
 
-def idle(space: Space) -> Algorithm:
-    """An algorithm that acts at random and learns nothing."""
+def idle(space: Space | tuple[Space, ...]) -> Algorithm:
+    """An algorithm that acts at random, with several agents each by itself, and learns nothing."""
 
     def policy(step: Array, state: Any, hypers: Any, *, explore: bool) -> Policy:
         del step, state, hypers, explore
 
         def apply(key: Key, obs: Any, memory: Any):
-            return control.at_random(key, space, jax.tree.leaves(obs)[0].shape[:1]), {}, memory
+            shape = jax.tree.leaves(obs)[0].shape[:1]
+            if not isinstance(space, tuple):
+                return control.at_random(key, space, shape), {}, memory
+            keys = jax.random.split(key, len(space))
+            return tuple(control.at_random(*each, shape) for each in zip(keys, space, strict=True)), {}, memory
 
         return memoryless(apply)
 
@@ -71,6 +76,7 @@ def ceiling(row: Experiment, seeds: int, mesh: Mesh) -> float | None:
 
 def limits(row: Experiment, bound: Bound, seeds: int, mesh: Mesh) -> dict[str, Any]:
     """Measures a row and its limits."""
+    mesh = lanes.suited(mesh, seeds, bound, lanes.load_data(row))  # as the row is timed, and as it is swept
     prepared = worker.prepare(row, bound, seeds, mesh)
     traced = prepared.advance.trace(*prepared.arguments())
     compiled = traced.lower().compile()
@@ -81,7 +87,8 @@ def limits(row: Experiment, bound: Bound, seeds: int, mesh: Mesh) -> dict[str, A
         state, _ = compiled(prepared.data, prepared.keys, jnp.int32(first), jnp.int32(last), state, prepared.hypers)
         jax.block_until_ready(state)
         seconds = (time.perf_counter() - start) / (last - first)
-    work, peak, alone = mesh.size * flops(counts), products.peak(mesh), products.seconds(counts, mesh)
+    work, alone = mesh.size * flops(counts), products.seconds(counts, mesh)
+    peak = products.peak(sweep.mesh(jax.device_count()))  # with every device busy, whichever the row has
     steps = seeds * bound.steps_per_update
     return {
         "steps_per_second": steps / seconds,

@@ -29,22 +29,28 @@ def machine() -> dict[str, Any]:
     if cpuinfo.exists():
         lines = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
         model = lines[0].split(":", 1)[1].strip() if lines else model
-    revision = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     return {
         "processor": model,
         "cores": os.cpu_count(),
         "python": platform.python_version(),
-        "git": revision.stdout.strip() or None,
+        "git": revision(Path(__file__).parent),
         "date": time.strftime("%Y-%m-%d"),
     }
 
 
-def chosen(only: str, names: Iterable[str]) -> list[str]:
+def revision(folder: Path) -> str | None:
+    """Gives the short name of the commit that a folder is at; None where git knows of none."""
+    command = ["git", "-C", str(folder), "rev-parse", "--short", "HEAD"]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or None
+
+
+def chosen(only: str, names: Iterable[str], option: str = "only") -> list[str]:
     """Chooses names by a pattern.
 
     Args:
         only: the pattern.
         names: that there are.
+        option: that the pattern was given as, for the error.
 
     Returns:
         Those that match, in their order.
@@ -56,7 +62,7 @@ def chosen(only: str, names: Iterable[str]) -> list[str]:
     matching = fnmatch.filter(names, only)
     if not matching:
         near = difflib.get_close_matches(only, names, n=3, cutoff=0.3) or names[:3]
-        raise UsageError(f"only={only} matches none of {len(names)} names, such as {', '.join(near)}")
+        raise UsageError(f"{option}={only} matches none of {len(names)} names, such as {', '.join(near)}")
     return matching
 
 
@@ -105,11 +111,11 @@ def alternate(
 
 
 def summarise(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Median of every number, the range of the speed, and the returns of all seeds of all runs."""
+    """Median of every number, the range of the speed, what ran, and the returns of all seeds of all runs."""
     keys = [key for key, value in runs[0].items() if isinstance(value, int | float)]
     medians: dict[str, Any] = {key: statistics.median(run[key] for run in runs) for key in keys}
     speeds = [run["steps_per_second"] for run in runs]
-    kept: dict[str, Any] = {"library": runs[0]["library"]} if "library" in runs[0] else {}
+    kept: dict[str, Any] = {key: runs[0][key] for key in ("versions", "device") if key in runs[0]}
     if "final_returns" in runs[0]:
         kept["final_returns"] = [value for run in runs for value in run["final_returns"]]
     return {**medians, "repeats": len(runs), "range": [min(speeds), max(speeds)], **kept}

@@ -8,10 +8,10 @@ from benchmarks import measure
 from benchmarks.comparisons import ROWS
 from rlgen.lab.errors import UsageError
 
-CHECKOUTS = ("purejaxrl", "purejaxql", "stoix", "cleanrl")  # peers that are on no registry
+CHECKOUTS = ("purejaxrl", "purejaxql", "stoix", "cleanrl", "jaxmarl")  # peers that are on no registry
 
 
-def run(peers: Path, checkouts: Path | None, repeats: int, only: str) -> None:
+def run(peers: Path, checkouts: Path | None, repeats: int, only: str, peer: str = "*") -> None:
     """Times rows against their peers and saves the medians.
 
     Args:
@@ -19,6 +19,7 @@ def run(peers: Path, checkouts: Path | None, repeats: int, only: str) -> None:
         checkouts: folder of the checkouts of `CHECKOUTS`, each under its name; rows of absent ones are left out.
         repeats: alternating runs of each side.
         only: pattern of row names.
+        peer: pattern of the names of peers.
 
     Raises:
         UsageError: if no row matches, the checkouts of all that do are absent, the environment of a peer is, or nothing
@@ -26,7 +27,10 @@ def run(peers: Path, checkouts: Path | None, repeats: int, only: str) -> None:
     """
     measure.check_counts(repeats=repeats)
     names = measure.chosen(only, (row.name for row in ROWS))
-    asked = [row for row in ROWS if row.name in names]
+    matching = measure.chosen(peer, (row.peer for row in ROWS), "peer")
+    asked = [row for row in ROWS if row.name in names and row.peer in matching]
+    if not asked:
+        raise UsageError(f"none of the rows that match only={only} is beside peer={peer}")
     absent = [name for name in CHECKOUTS if checkouts is None or not (checkouts / name).is_dir()]
     if all(row.peer in absent for row in asked):
         wanted = ", ".join(dict.fromkeys(row.peer for row in asked))
@@ -37,9 +41,9 @@ def run(peers: Path, checkouts: Path | None, repeats: int, only: str) -> None:
             raise UsageError(f"{_python(peers, script)} is absent: `scripts/peers {script}` makes it")
     cores = str(measure.machine()["cores"])
     for row in asked:
-        source = ()
+        source, revision = (), None
         if checkouts and row.peer in CHECKOUTS:
-            source = (str((checkouts / row.peer).resolve()),)
+            source, revision = (str((checkouts / row.peer).resolve()),), measure.revision(checkouts / row.peer)
         ours = [sys.executable, "-m", "benchmarks.worker", row.experiment, json.dumps(row.options)]
         script = row.script or row.peer
         theirs = [str(_python(peers, script)), "-P", "-m", f"benchmarks.peers.{script}", *source]
@@ -51,7 +55,7 @@ def run(peers: Path, checkouts: Path | None, repeats: int, only: str) -> None:
         sides = {name: measure.summarise(runs) for name, runs in said.items()}
         ratio = sides["rlgen"]["steps_per_second"] / sides[row.peer]["steps_per_second"]
         content = {"name": row.name, "work": row.work, "peer": row.peer, "ratio": ratio, **sides}
-        content["scored"] = row.options.get("scored", False)
+        content |= {"scored": row.options.get("scored", False), "checkout": revision}
         path = measure.save("speed", row.name, {**content, "machine": measure.machine()})
         print(f"{path}: {ratio:.2f} times {row.peer}")
 

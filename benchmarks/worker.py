@@ -110,7 +110,8 @@ def measure(row: Experiment, bound: Bound, seeds: int, *, scored: bool = False) 
         "state_bytes": memory_held,
         "peak_rss_mb": peak / 1024,
         "temporary_mb": memory.temp_size_in_bytes / 2**20 if memory else None,
-        "library": f"jax {jax.__version__}",
+        "versions": timing.versions(),
+        "device": timing.device(),
     }
 
 

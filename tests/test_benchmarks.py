@@ -1,10 +1,13 @@
 """What the benchmarks count, and the page that is made from the results that are kept."""
 
 import itertools
+import json
 import re
+import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -105,6 +108,35 @@ def test_rows_whose_checkouts_are_absent_alone_are_refused(tmp_path, monkeypatch
     with pytest.raises(KeyboardInterrupt) as reached:
         speed.run(tmp_path, tmp_path, 1, name)
     assert str((tmp_path / "purejaxrl").resolve()) in reached.value.args[0]["purejaxrl"][0]
+
+
+def test_rows_are_chosen_by_their_peer_too(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(measure, "summarise", lambda runs: {"steps_per_second": 1.0})
+    monkeypatch.setattr(measure, "alternate", lambda sides, repeats: asked.append(list(sides)) or dict.fromkeys(sides))
+    monkeypatch.setattr(measure, "save", lambda kind, name, content: Path(name))
+    python = tmp_path / "nflows" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.touch()
+    speed.run(tmp_path, None, 1, "*", "nflows")
+    assert asked == [["rlgen", "nflows"]] * sum(row.peer == "nflows" for row in comparisons.ROWS)
+    with pytest.raises(UsageError, match=r"^peer=nflow matches none of \d+ names, such as nflows"):
+        speed.run(tmp_path, None, 1, "*", "nflow")
+    with pytest.raises(UsageError, match="beside peer=nflows"):
+        speed.run(tmp_path, None, 1, "rejax*", "nflows")
+
+
+def test_a_timing_says_what_ran_it():
+    tell = "import sys, json, gymnax, jax; sys.modules['wandb'] = sys.modules['brax'] = 1"
+    say = "from benchmarks.peers import timing; print(json.dumps([timing.versions(), timing.device()]))"
+    said = subprocess.run([sys.executable, "-c", f"{tell}; {say}"], capture_output=True, text=True, check=True)
+    versions, device = json.loads(said.stdout.splitlines()[-1])
+    assert {"jax", "jaxlib", "gymnax", "flax", "numpy"} <= set(versions)
+    assert not {"torch", "brax", "rlax"} & set(versions)
+    assert versions["jax"] == jax.__version__
+    assert re.fullmatch(r"\d+ × \w.*", device)
+    summary = measure.summarise([{"steps_per_second": 1.0, "versions": versions, "device": device}] * 2)
+    assert (summary["versions"], summary["device"]) == (versions, device)
 
 
 def test_every_repeat_has_a_seed_of_its_own_which_all_sides_share():

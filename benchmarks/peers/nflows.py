@@ -83,7 +83,7 @@ def main(options):
     middle = time.perf_counter()
     losses = train(draw, num_steps)
     seconds = (0.0, middle - start, time.perf_counter() - middle)
-    timing.say(seconds, num_steps * BATCH, losses[-timing.tail(num_steps) :].mean(), "torch")
+    timing.say(seconds, num_steps * BATCH, losses[-timing.tail(num_steps) :].mean())
 
 
 if __name__ == "__main__":

@@ -20,7 +20,6 @@ from stable_baselines3.common.noise import NormalActionNoise
 from benchmarks.peers import timing
 
 WARM, EPISODES = 64, 10
-BACKENDS = {"sbx": "jax", "stable_baselines3": "torch"}
 
 
 def build(algorithm, settings):
@@ -64,7 +63,7 @@ def main(name, options):
     end = time.perf_counter()
     episodes = list(model.ep_info_buffer)[-EPISODES:]
     returns = np.mean([episode["r"] for episode in episodes])
-    timing.say((0.0, middle - start, end - begin), steps, returns, BACKENDS[library])
+    timing.say((0.0, middle - start, end - begin), steps, returns)
 
 
 if __name__ == "__main__":

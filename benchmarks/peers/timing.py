@@ -3,14 +3,29 @@
 jax is imported where it is used, as not every peer has it.
 """
 
+import contextlib
 import importlib.metadata
 import json
 import os
 import resource
+import sys
 import time
 
 import numpy as np
 
+# Packages by the names that they are imported by.
+LIBRARIES = {
+    **{
+        name: name
+        for name in (
+            *("jax", "jaxlib", "flax", "optax", "distrax", "chex", "gymnax", "gymnasium", "torch", "numpy", "numba"),
+            *("rejax", "flowjax", "equinox", "nflows", "flashbax", "brax", "jaxmarl"),
+        )
+    },
+    "sbx": "sbx-rl",
+    "stable_baselines3": "stable-baselines3",
+    "stoa": "stoa-env",
+}
 SEED = "BENCHMARK_SEED"  # the environment variable that says which seed a run has
 
 
@@ -53,14 +68,31 @@ def seeded(run, seeds):
     return (jax.vmap(run), jax.random.split(key, seeds)) if seeds > 1 else (run, key)
 
 
-def say(seconds, steps, returns, library="jax"):
+def versions():
+    """Gives the versions of the libraries that are loaded and that a timing may depend on."""
+    found = {}
+    for name, package in LIBRARIES.items():
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):  # as of a mock
+            if name in sys.modules:
+                found[name] = importlib.metadata.version(package)
+    return found
+
+
+def device():
+    """Gives what jax computes on, such as `2 × cpu`; None where it is not loaded."""
+    if "jax" not in sys.modules:
+        return None
+    devices = sys.modules["jax"].devices()
+    return f"{len(devices)} × {devices[0].device_kind}"
+
+
+def say(seconds, steps, returns):
     """Prints what a run took.
 
     Args:
         seconds: of lowering, compiling and running.
         steps: that were run, of all seeds together.
         returns: final return of each seed, or of the one there was.
-        library: that computed, whose version is kept.
     """
     returns = np.atleast_1d(np.asarray(returns, float))
     lower_seconds, compile_seconds, run_seconds = seconds
@@ -74,7 +106,8 @@ def say(seconds, steps, returns, library="jax"):
                 "final_return": float(np.median(returns)),
                 "final_returns": returns.tolist(),
                 "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-                "library": f"{library} {importlib.metadata.version(library)}",
+                "versions": versions(),
+                "device": device(),
             }
         )
     )

@@ -133,8 +133,7 @@ def main(options):
     """Measures and prints."""
     num_steps, library = options["steps"] // BATCH, options["library"]
     seconds, losses = {"torch": in_torch, "flax": in_flax}[library](read(), num_steps)
-    backend = {"torch": "torch", "flax": "jax"}[library]
-    timing.say(seconds, num_steps * BATCH, losses[-timing.tail(num_steps) :].mean(), backend)
+    timing.say(seconds, num_steps * BATCH, losses[-timing.tail(num_steps) :].mean())
 
 
 if __name__ == "__main__":
