@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from rlgen.actor_critic import sac
-from rlgen.core import Box, Discrete, Spec
+from rlgen.core import Box, Discrete, Spec, Transition
 from rlgen.envs import probes
 from rlgen.parts import ensemble, soft
 from rlgen.parts.ensemble import ActorAndCritics, Critics
@@ -222,3 +222,16 @@ def test_noise_is_added_while_exploring_and_remembers_within_an_episode():
     assert algorithm.policy(jnp.int32(1), state, hypers, explore=False).memory((5,)) == ()
     with pytest.raises(ValueError, match=r"config\.noise='gaussian' has no meaning for Discrete"):
         sac.build(Spec(Box((3,)), Discrete(2)), sac.Config(noise="gaussian"))
+
+
+def test_many_gradient_steps_are_one_loop_of_one_step():
+    def size(num_steps, num_critics):
+        config = sac.Config(**SMALL, num_steps=num_steps, num_critics=num_critics, actor_period=num_steps)
+        algorithm = sac.build(Spec(Box((3,)), BOX), config)
+        obs, zero, no = jnp.zeros((1, 1, 3)), jnp.zeros((1, 1)), jnp.zeros((1, 1), bool)
+        batch = Transition(obs, jnp.zeros((1, 1, 2)), zero, obs, no, no, {})
+        state = jax.eval_shape(algorithm.init, KEY, HYPERS)
+        return str(jax.make_jaxpr(algorithm.update)(KEY, jnp.int32(0), state, batch, HYPERS)).count(" = ")
+
+    assert size(2, 2) == size(20, 2)
+    assert size(2, 5) == size(20, 10)  # of which two are drawn for each target

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 
+import jax
 import numpy as np
 import pytest
 
@@ -97,6 +98,20 @@ def test_what_does_not_go_together_is_refused(arguments, match):
         processes.join(*arguments)
 
 
+def test_a_cluster_says_who_they_are(monkeypatch):
+    """As SLURM does: JAX finds address, number and place in the environment, and is told nothing of them."""
+    told = []
+    monkeypatch.setattr(jax.distributed, "initialize", lambda **settings: told.append(settings))
+    monkeypatch.setattr(jax, "process_count", lambda: 3)
+    monkeypatch.setattr(jax, "process_index", lambda: 2)
+    monkeypatch.setattr(jax.config, "update", lambda name, value: None)
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "0")
+    assert processes.join("auto", None, None) == Processes(3, 2)
+    assert told[0].keys() == {"heartbeat_timeout_seconds", "shutdown_timeout_seconds"}
+    assert processes.join("first:1", 3, 2) == Processes(3, 2)
+    assert told[1].items() >= {"coordinator_address": "first:1", "num_processes": 3, "process_id": 2}.items()
+
+
 def test_one_process_meets_nobody():
     assert processes.join(None, None, None) == ALONE
     ALONE.meet("here")
@@ -160,6 +175,22 @@ def test_two_processes_are_the_same_run_as_one(alone, tmp_path):
     assert "process 1 of 2 has trained its share" in together[1][0]
     alone(*SWEEP, "--steps", 2_000, "--out", tmp_path / "one", "--chunk", 2)
     assert_same(metrics(tmp_path / "two"), metrics(tmp_path / "one"))
+
+
+def test_a_run_of_one_process_goes_on_with_two(alone, tmp_path):
+    """In as many groups as one had, which two share."""
+    folder, words = tmp_path / "run", (*SWEEP, "--steps", 300_000, "--chunk", 1)
+    process = spawn(*words, "--out", folder)
+    deadline = time.monotonic() + 120
+    while not list(folder.glob("checkpoint/0/[0-9]*")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    said, code = finish(process)
+    assert code == 130, said
+    together = [finish(each) for each in spawn_two("resume", folder)]
+    assert [code for _, code in together] == [0, 0], together
+    alone(*words, "--out", tmp_path / "never-stopped")
+    assert_same(metrics(folder), metrics(tmp_path / "never-stopped"))
 
 
 def test_a_lost_process_ends_the_other_and_one_process_goes_on(alone, tmp_path):

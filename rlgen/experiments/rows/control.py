@@ -1,9 +1,10 @@
 """Experiments on continuous control with actor-critics."""
 
+import functools
 from typing import Any
 
 from rlgen.actor_critic import crossq, ddpg, dpg, sac
-from rlgen.envs import lander, lqr, mujoco
+from rlgen.envs import adapter, lander, lqr, mujoco
 from rlgen.experiments.experiment import Experiment, Target
 from rlgen.experiments.rows.common import CARTPOLE_LIMIT, SOLVED_LANDING, ZOO, gymnax_task, own
 from rlgen.experiments.tasks import EnvTask
@@ -19,6 +20,8 @@ _TINY = {
 }
 _TINY_HEADS = {"num_atoms": 5, "num_quantiles": 3}
 _PENDULUM = gymnax_task("Pendulum-v1")
+# The goal is not seen: how far it was a step ago is, and so are the place and the push of that step.
+_POINT_ROBOT = EnvTask(functools.partial(adapter.make, "PointRobot-misc", dense_reward=True))
 # Two layers of 64 units do for Pendulum and take a tenth of the time of the papers' two of 256.
 _SIZES = {"hidden_sizes": (64, 64), "warm_up": 100}
 _SWUNG = Target(-155.0, f"{ZOO}: −151.9 by TD3, −157.0 by SAC and −151.3 by TQC, at 20 000 steps")
@@ -143,6 +146,7 @@ DETERMINISTIC = (
             ("Swimmer", "-td3", _TD3, {}, None),
         )
     ),
+    _ddpg("PointRobot-misc-td3", _POINT_ROBOT, {"warm_up": 1_000, **_TD3}, {}, 50_000),
     *(
         _ddpg(
             f"{name}-mjx-td3",
@@ -201,6 +205,7 @@ SOFT = (
         for task in ("Reacher", "Swimmer")
         for suffix, config in (("", {}), ("-tqc", _TQC))
     ),
+    _sac("PointRobot-misc", _POINT_ROBOT, {"warm_up": 1_000}, {}, 50_000),
     _sac(
         "LunarLanderContinuous",
         EnvTask(own(lander.LunarLander, continuous=True)),
