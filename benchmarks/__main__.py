@@ -62,13 +62,14 @@ def _speed(
 
 
 @app.command(name="scale")
-def _scale(only: str = "*") -> None:
+def _scale(only: str = "*", counts: tuple[int, ...] = ()) -> None:
     """Measure how speed, compilation and memory grow with seeds and environments.
 
     Args:
         only: pattern of experiment names.
+        counts: how many seeds or environments; those of each curve if left out.
     """
-    scale.run(only)
+    scale.run(only, counts)
 
 
 @app.command(name="limits")

@@ -14,6 +14,7 @@ import numpy as np
 from benchmarks import figures, measure
 from rlgen.lab import canvas
 
+CPU = "cpu"  # what jax calls its kind
 FIGURE, TITLE = "scale", "Total speed, compilation and memory as a sweep grows"
 PANELS = (
     ("steps_per_second", "steps a second, of all seeds", "log"),
@@ -52,37 +53,51 @@ class Curve(NamedTuple):
 CURVES = (
     Curve("policy/ppo/CartPole-v1", (1, 4, 16, 64, 256, 1_024), 20),
     Curve("policy/ppo/CartPole-v1", (4, 32, 256, 2_048, 8_192), 20, "environments"),
-    Curve("value/dqn/CartPole-v1", (1, 4, 16, 64, 256), 2_000),
-    Curve("value/pqn/CartPole-v1", (1, 4, 16, 64, 256), 20),
-    Curve("actor_critic/sac/Pendulum-v1", (1, 4, 16), 1_000),
+    Curve("value/dqn/CartPole-v1", (1, 4, 16, 64, 256, 1_024), 2_000),
+    Curve("value/pqn/CartPole-v1", (1, 4, 16, 64, 256, 1_024), 20),
+    Curve("value/pqn/CartPole-v1", (32, 256, 2_048, 8_192), 20, "environments"),
+    Curve("actor_critic/sac/Pendulum-v1", (1, 4, 16, 64, 256, 1_024), 500),
+    Curve("generative/flow/moons", (1, 4, 16, 64, 256, 1_024), 100),
     Curve("tabular/q_learning/CliffWalking", (1, 16, 256, 4_096), 2_000),
 )
 
 
-def run(only: str) -> None:
-    """Measures curves.
+def run(only: str, counts: tuple[int, ...] = ()) -> None:
+    """Measures curves; those of an accelerator are kept beside those of the CPU.
 
     Args:
         only: pattern of experiment names.
+        counts: how many seeds or environments; those of each curve if left out.
 
     Raises:
-        UsageError: if none matches.
+        UsageError: if none matches, or a count is none.
     """
     from rlgen.experiments import catalogue  # which imports every algorithm
 
+    for count in counts:
+        measure.check_counts(counts=count)
     names = measure.chosen(only, (curve.experiment for curve in CURVES))
     cores = str(measure.machine()["cores"])
     for curve in (curve for curve in CURVES if curve.experiment in names):
-        row, points = catalogue.find(curve.experiment), []
-        for count in curve.counts:
+        row, points, shared = catalogue.find(curve.experiment), [], {}
+        for count in counts or curve.counts:
             options = json.dumps(curve.options(count, row))
             command = [sys.executable, "-m", "benchmarks.worker", curve.experiment, options]
             said = measure.call(command, {"JAX_NUM_CPU_DEVICES": cores})
             said.pop("final_returns")
+            shared = {name: said.pop(name) for name in ("device", "versions")}
             points.append({"count": count, **said, "bytes_per_lane": said["state_bytes"] / count / 2**10})
             print(f"{curve.name} {count}: {said['steps_per_second']:,.0f} steps/s", flush=True)
-        content = {"experiment": curve.experiment, "over": curve.over, "points": points}
-        print(measure.save("scale", curve.name, {**content, "machine": measure.machine()}))
+        content = {"experiment": curve.experiment, "over": curve.over, **shared, "points": points}
+        kind = shared["device"].partition(" × ")[2].replace(" ", "_")
+        name = curve.name if kind == CPU else f"{curve.name}_{kind}"
+        print(measure.save("scale", name, {**content, "machine": measure.machine()}))
+
+
+def _label(result: dict[str, Any]) -> str:
+    """What grows where, and on which device if that is no CPU."""
+    device = result.get("device", CPU)
+    return f"{result['experiment']}, {result['over']}{'' if device.endswith(CPU) else f' ({device})'}"
 
 
 def draw() -> list[Path]:
@@ -95,7 +110,7 @@ def draw() -> list[Path]:
         for index, result in enumerate(kept):
             counts, values = (np.array([point[key] for point in result["points"]]) for key in ("count", quantity))
             style = {"color": canvas.COLOURS[index % len(canvas.COLOURS)], "marker": "o", "markersize": 4}
-            axes.plot(counts, values, label=f"{result['experiment']}, {result['over']}", **style)
+            axes.plot(counts, values, label=_label(result), **style)
         axes.set_xscale("log", base=2)
         axes.set_yscale(scale)
         axes.set_xlabel("seeds or environments", color=canvas.INK)

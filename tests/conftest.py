@@ -30,6 +30,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--every-row", action="store_true", help="try the laws on every row of the catalogue")
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Leaves out what one accelerator alone cannot do; the CPU always has two devices here."""
+    if item.get_closest_marker("two_devices") and jax.device_count() < 2:
+        pytest.skip("needs two devices")
+
+
 @pytest.fixture(scope="session")
 def probe():
     """All discrete probes as one, so that an algorithm compiles once to learn from them all.

@@ -399,7 +399,9 @@ def test_a_damaged_request_is_named(whole, tmp_path, change, message):
 
 
 def test_a_request_survives_its_file(tmp_path):
-    made = request.plan(dataclasses.replace(LEARNING, settings=("hypers.epsilon_start=0.3",), chunk=2, devices=2))
+    devices = min(2, jax.device_count())
+    settings = ("hypers.epsilon_start=0.3",)
+    made = request.plan(dataclasses.replace(LEARNING, settings=settings, chunk=2, devices=devices))
     request.write(tmp_path, made)
     found = request.read(tmp_path)
     assert (found.request, found.points, found.axes) == (made.request, made.points, made.axes)
@@ -414,7 +416,7 @@ def test_a_request_survives_its_file(tmp_path):
         ({"seeds": 0}, "seeds=0 is impossible"),
         ({"steps": 3}, "3 steps are fewer than one update's"),
         ({"devices": 99}, "99 devices asked for, which is more than the 3 lanes at a time"),
-        ({"devices": 3}, "3 devices asked for, 2 found"),
+        ({"devices": 3}, r"3 devices asked for, [12] found"),
         ({"devices": 5000}, "5,000 devices asked for: 4,096 are the most"),
         ({"seeds": 2**24 + 1}, "are the most"),
         ({"steps": 10**18}, "steps are more than"),

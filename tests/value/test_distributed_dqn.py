@@ -152,6 +152,7 @@ def alone():
     return jax.tree.leaves(reports)
 
 
+@pytest.mark.two_devices
 def test_the_curve_is_the_same_on_two_devices(alone):
     reports, state, moves = curve(2)
     same_curve(reports, alone)
@@ -173,6 +174,7 @@ def local(state, moves, num_devices):
         assert {part.data.shape[0] for part in leaf.addressable_shards} == {CURVE.num_envs // num_devices}
 
 
+@pytest.mark.two_devices
 def test_a_program_that_gathers_is_seen():
     mesh = sweep.mesh(2)
     apart, whole = (jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*names)) for names in (["lane"], []))
@@ -195,13 +197,14 @@ def test_what_cannot_be_dealt_out_is_refused(name):
         distributed_dqn.Config(**{**config, name: config[name] + 2})
 
 
+@pytest.mark.two_devices
 def test_more_devices_than_shards_are_refused():
     with pytest.raises(ValueError, match=r"config\.num_shards=3 is no multiple of 2 devices"):
         distributed_dqn.build(SPEC, distributed_dqn.Config(**SMALL, num_shards=3), mesh=sweep.mesh(2))
 
 
 @pytest.mark.learning
-@pytest.mark.parametrize("num_devices", [None, 2])
+@pytest.mark.parametrize("num_devices", [None, pytest.param(2, marks=pytest.mark.two_devices)])
 def test_values_of_every_action_are_learned(probe, num_devices):
     env, num = adapter.make(probe), len(probe.observations)
     config = distributed_dqn.Config(
