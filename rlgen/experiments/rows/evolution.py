@@ -5,11 +5,11 @@ A generation counts as the most steps that it can take, so that fewer than a bud
 
 import functools
 
-from rlgen.envs import adapter
+from rlgen.envs import adapter, mujoco
 from rlgen.evolution import ars, es
 from rlgen.experiments.experiment import Experiment, Target
 from rlgen.experiments.population_tasks import PopulationTask
-from rlgen.experiments.rows.common import CARTPOLE_LIMIT, ZOO
+from rlgen.experiments.rows.common import CARTPOLE_LIMIT, ZOO, own
 
 
 def _task(name: str) -> PopulationTask:
@@ -102,6 +102,17 @@ ROWS = (
             ("Reacher", 1, ars.Hypers(learning_rate=0.05, sigma=0.5)),
             ("Swimmer", 4, ars.Hypers(learning_rate=0.01, sigma=0.05)),
         )
+    ),
+    Experiment(
+        name="evolution/ars/HalfCheetah-mjx",
+        algorithm=ars,
+        task=PopulationTask(own(mujoco.Mujoco, "HalfCheetah")),
+        # The paper's, which are the Zoo's too.
+        config=ars.Config(num_directions=32, num_top=4, normalise_observations=True),
+        hypers=ars.Hypers(learning_rate=0.02, sigma=0.03),
+        steps=12_500_000,
+        target=Target(4046.0, f"{ZOO}: 4046.14 ± 2253.39 by one agent on gym's HalfCheetah-v3"),
+        tiny={**_TINY_ARS, "num_top": 2},
     ),
     *(
         Experiment(
