@@ -2,8 +2,8 @@
 
 Each agent's rule is `rlgen.policy.ppo`'s on what it sees, does and earns itself; the others are part of its world.
 With `share_parameters`, agents that see and do the same kinds of things have one learner, for which an agent is one
-environment more, as in the paper; otherwise each has its own.  Agents that differ never share.  An agent is not told
-which one it is, as it is in the paper's task: of those that share, two that see the same do the same.
+environment more, as in the paper; otherwise each has its own.  Agents that differ never share.  None is told which one
+it is: of those that share, two that see the same do the same.
 
 Shape legend: `T` rollout length, `B` environments, `A` agents of a group, `N` any batch shape.
 """
