@@ -407,7 +407,10 @@ def _on_policy() -> tuple[Row, ...]:
     pqn_ours = {"config": {"hidden_sizes": _SMALL}, "hypers": {"trace_decay": 0.9}}
     pqn_theirs = theirs(32, 64, 16, learning_rate=1e-4, td_lambda=0.9, eps_end=0.2, exploration_fraction=0.2)
     return (
-        _rejax("policy/ppo/CartPole-v1", _PPO, 1, 500_224, {}, theirs(4, 128, 4, **tanh)),
+        *(
+            _rejax("policy/ppo/CartPole-v1", _PPO, seeds, steps, {}, theirs(4, 128, 4, **tanh))
+            for seeds, steps in ((1, 500_224), (16, 200_192), (64, 100_352))
+        ),
         _rejax(
             "policy/ppo/CartPole-v1",
             _CROWD,
