@@ -22,6 +22,7 @@ from benchmarks import (
     planning,
     replay,
     scale,
+    sheets,
     speed,
     tables,
     variance,
@@ -224,6 +225,16 @@ def _film(folder: tyro.conf.Positional[Path], episodes: int = 5) -> None:
     films.run(folder, episodes)
 
 
+@app.command(name="sheets")
+def _sheets(folder: tyro.conf.Positional[Path]) -> None:
+    """Keep what the model of a run's first seed makes: sheets of images, or points on their way.
+
+    Args:
+        folder: the run folder.
+    """
+    sheets.run(folder)
+
+
 @app.command(name="tables")
 def _tables() -> None:
     """Write benchmarks/README.md and its figures from the results that are kept."""
@@ -235,6 +246,7 @@ def _tables() -> None:
         *cliffwalk.draw(),
         *scale.draw(),
         *films.draw(),
+        *sheets.draw(),
         tables.write(),
     ]:
         print(path)

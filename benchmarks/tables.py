@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks import ablation, cliffwalk, figures, films, measure, overestimation, scale, variance
+from benchmarks import ablation, cliffwalk, figures, films, measure, overestimation, scale, sheets, variance
 
 _HEAD = """# Benchmarks
 
@@ -15,7 +15,8 @@ Commands: `python -m benchmarks learning [--only GLOB]`, `python -m benchmarks s
 `python -m benchmarks replay`, `python -m benchmarks planning`, `python -m benchmarks learners
 --python PYTHON`, `python -m benchmarks walks`, `python -m benchmarks scale`, `python -m benchmarks lander`, `python
 -m benchmarks ablation`, `python -m benchmarks variance`, `python -m benchmarks overestimation`, `python -m benchmarks
-cliffwalk`, `python -m benchmarks film RUN`, `python -m benchmarks optimum`, `python -m benchmarks tables`.
+cliffwalk`, `python -m benchmarks film RUN`, `python -m benchmarks sheets RUN`, `python -m benchmarks optimum`, `python
+-m benchmarks tables`.
 """
 
 
@@ -290,6 +291,7 @@ def pictures() -> str:
     titles |= {study.figure: study.title for study in ablation.STUDIES}
     drawn = {f"{name}.png": title for name, title in titles.items() if (figures.FIGURES / f"{name}.png").exists()}
     drawn |= {f"{name}.gif": f"{title}: a film of the trained policy" for name, title in films.titles().items()}
+    drawn |= {f"{name}.png": title for name, title in sheets.titles().items()}
     return "## Pictures\n\n" + "\n".join(f"![{title}](figures/{name})\n" for name, title in drawn.items())
 
 

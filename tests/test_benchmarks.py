@@ -32,6 +32,7 @@ from benchmarks import (
     planning,
     replay,
     scale,
+    sheets,
     speed,
     tables,
     walks,
@@ -39,6 +40,7 @@ from benchmarks import (
 from benchmarks.peers import timing
 from rlgen import evaluate
 from rlgen.experiments import catalogue
+from rlgen.lab import walks as lab_walks
 from rlgen.lab.drawings import Episode
 from rlgen.lab.errors import UsageError
 
@@ -72,6 +74,34 @@ def test_a_film_is_drawn_again_from_the_episodes_that_are_kept(tmp_path, monkeyp
     assert films.titles() == {path.stem: "policy/ppo/CartPole-v1"}
     with Image.open(path) as picture:
         assert picture.n_frames == 6 + 3
+
+
+def test_sheets_are_drawn_again_from_what_is_kept(tmp_path, monkeypatch):
+    for module, name in ((sheets, "KEPT"), (figures, "FIGURES")):
+        monkeypatch.setattr(module, name, tmp_path)
+    rng = np.random.default_rng(0)
+    coloured = lab_walks.Sheet(rng.integers(0, 256, (6, 8, 8, 3), dtype=np.uint8), 3, ("one", "two"))
+    grey = lab_walks.Sheet(np.repeat(rng.integers(0, 256, (4, 8, 8, 1), dtype=np.uint8), 3, axis=-1))
+    kept = sheets.keep("generative/vae/digits", {"": grey, "walk": coloured})
+    with np.load(kept) as arrays:
+        assert (arrays["images_"].shape, arrays["images_walk"].shape) == ((4, 8, 8, 1), (6, 8, 8, 3))
+    drawn = []
+    monkeypatch.setattr(lab_walks.Sheet, "draw", lambda self, path, title: drawn.append((self, path, title)))
+    first, second = sheets.draw()
+    assert [path.name for path in (first, second)] == [f"{kept.stem}-made.png", f"{kept.stem}-made-walk.png"]
+    for sheet, (again, path, title) in zip((grey, coloured), drawn, strict=True):
+        np.testing.assert_array_equal(again.images, sheet.images)
+        assert (again.num_columns, again.headings) == (sheet.num_columns, sheet.headings)
+        assert (title, path.parent) == ("generative/vae/digits", tmp_path)
+    assert sheets.titles() == {
+        first.stem: "generative/vae/digits: what it makes",
+        second.stem: "generative/vae/digits: walk",
+    }
+    kept.unlink()
+    points = {"data": np.zeros((5, 2)), "to latents": np.ones((5, 2))}
+    sheets.keep_points("generative/flow/moons", points)
+    (path,) = sheets.draw()
+    assert path.stat().st_size > 1000 and sheets.titles() == {path.stem: "generative/flow/moons: points on their way"}
 
 
 WITH_PATTERN = {

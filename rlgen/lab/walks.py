@@ -9,7 +9,6 @@ An algorithm's module says what can be shown: `build_coder(spec, config)` gives 
 Shape legend: `N` images, `H W C` image, `L` stations of a walk, `F` weights as images.
 """
 
-import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -62,14 +61,36 @@ def samples(learned: Learned, key: Key, num: int = NUM_IMAGES) -> np.ndarray:
     return _apply(learned, key, held_out(experiment, num) if reads else jnp.zeros((num, *NOTHING.shape)))
 
 
+class Sheet(NamedTuple):
+    """Images side by side.
+
+    Attributes:
+        images: `[N, H, W, 3]` uint8.
+        num_columns: images a row; None for a grid as square as can be.
+        headings: one beside each row, or none.
+    """
+
+    images: np.ndarray
+    num_columns: int | None = None
+    headings: tuple[str, ...] = ()
+
+    def draw(self, path: Path, title: str) -> None:
+        """Writes it whole or not at all.
+
+        Raises:
+            UsageError: if it cannot be written.
+        """
+        how = {"num_columns": self.num_columns, "title": title, "headings": self.headings}
+        folders.write(path, lambda partial: sheets.image_grid(partial, self.images, **how))
+
+
 def show(learned: Learned, key: Key, path: Path, *, title: str) -> list[Path]:
     """Draws what a model of images comes to.
 
     Args:
         learned: the model.
         key: consumed.
-        path: of the first sheet: samples, or what becomes of images where the model reads one; the others are named
-            after it.
+        path: of the first sheet; the others are named after it.
         title: of all sheets.
 
     Returns:
@@ -79,15 +100,38 @@ def show(learned: Learned, key: Key, path: Path, *, title: str) -> list[Path]:
         UsageError: if the model gives no images, or a sheet cannot be written.
         DataError: if the dataset, whose held-out images are shown, is missing.
     """
+    named = {place(path, name): sheet for name, sheet in drawn(learned, key).items()}
+    for where, sheet in named.items():
+        sheet.draw(where, title)
+    return list(named)
+
+
+def place(path: Path, name: str) -> Path:
+    """Names a sheet after the first one, which has no name of its own."""
+    return path.with_name(f"{path.stem}-{name}.png") if name else path
+
+
+def drawn(learned: Learned, key: Key) -> dict[str, Sheet]:
+    """Gives the sheets of a model of images.  The key is consumed.
+
+    Args:
+        learned: the model.
+        key: consumed.
+
+    Returns:
+        Sheets by name: first, named `""`, samples, or what becomes of images where the model reads one.
+
+    Raises:
+        UsageError: if the model gives no images.
+        DataError: if the dataset, whose held-out images are shown, is missing.
+    """
     experiment = learned.experiment
     if not _is_image(experiment.task.spec.action):
         raise UsageError(f"{experiment.name} has nothing to show: what it gives is no image")
     first_key, *keys = jax.random.split(key, 3)
     if not _is_image(experiment.task.spec.observation):
-        _draw(path, samples(learned, first_key), title=title)
-        return [path, *_coded(learned, keys, path, title)]
-    _restored(learned, first_key, path, title)
-    return [path, *_filters(learned, path, title), *_coded(learned, keys, path, title)]
+        return {"": Sheet(sheets.pixels(samples(learned, first_key))), **_coded(learned, keys)}
+    return {"": _restored(learned, first_key), **_filters(learned), **_coded(learned, keys)}
 
 
 def restored(learned: Learned, key: Key, images: Array) -> dict[str, np.ndarray]:
@@ -133,51 +177,44 @@ def held_out(experiment: Experiment, num: int) -> Array:
     return jnp.asarray(data.test[:num] if shown is None else shown(data, num))
 
 
-def _restored(learned: Learned, key: Key, path: Path, title: str) -> None:
-    """Draws rows of what becomes of images, twice."""
+def _restored(learned: Learned, key: Key) -> Sheet:
+    """Lays out rows of what becomes of images, twice."""
     stages = restored(learned, key, held_out(learned.experiment, 2 * NUM_COLUMNS))
-    headings, images = [*stages] * 2, [sheets.pixels(stage) for stage in stages.values()]
+    images = [sheets.pixels(stage) for stage in stages.values()]
     rows = [stage[half * NUM_COLUMNS :][:NUM_COLUMNS] for half in range(2) for stage in images]
-    _draw(path, np.concatenate(rows), num_columns=NUM_COLUMNS, title=title, headings=headings)
+    return Sheet(np.concatenate(rows), NUM_COLUMNS, (*stages, *stages))
 
 
-def _coded(learned: Learned, keys: Sequence[Key], path: Path, title: str) -> list[Path]:
-    """Draws reconstructions, where the first sheet has none, and walks, of a module that has a coder."""
+def _coded(learned: Learned, keys: Sequence[Key]) -> dict[str, Sheet]:
+    """Lays out reconstructions, where the first sheet has none, and walks, of a module that has a coder."""
     if not hasattr(learned.experiment.algorithm, "build_coder"):
-        return []
-    draw = functools.partial(_draw, num_columns=NUM_COLUMNS, title=title)
-    reconstructions, walks = (path.with_name(f"{path.stem}-{name}.png") for name in ("reconstructions", "walk"))
+        return {}
     images = held_out(learned.experiment, max(NUM_ROWS * NUM_COLUMNS, 2 * NUM_WALKS))
     first, last = images[:NUM_WALKS], images[NUM_WALKS : 2 * NUM_WALKS]
     _, stations = walk(learned, keys[0], first, last)
     ways = zip(first[:, None], stations, last[:, None], strict=True)
-    draw(walks, np.concatenate([sheets.pixels(part) for way in ways for part in way]))
+    walked = Sheet(np.concatenate([sheets.pixels(part) for way in ways for part in way]), NUM_COLUMNS)
     if _is_image(learned.experiment.task.spec.observation):
-        return [walks]
+        return {"walk": walked}
     rebuilt, _ = walk(learned, keys[1], images, images)
     rows = [np.split(sheets.pixels(part)[: NUM_ROWS * NUM_COLUMNS], NUM_ROWS) for part in (images, rebuilt)]
     pairs = [row for pair in zip(*rows, strict=True) for row in pair]
-    draw(reconstructions, np.concatenate(pairs), headings=["held out", "rebuilt"] * NUM_ROWS)
-    return [reconstructions, walks]
+    return {
+        "reconstructions": Sheet(np.concatenate(pairs), NUM_COLUMNS, ("held out", "rebuilt") * NUM_ROWS),
+        "walk": walked,
+    }
 
 
-def _filters(learned: Learned, path: Path, title: str) -> list[Path]:
-    """Draws the weights of the first layer: grey is zero, and the largest of each unit is black or white."""
+def _filters(learned: Learned) -> dict[str, Sheet]:
+    """Lays out the weights of the first layer: grey is zero, and the largest of each unit is black or white."""
     experiment = learned.experiment
     build_filters = getattr(experiment.algorithm, "build_filters", None)
     if build_filters is None:
-        return []
+        return {}
     weights = np.asarray(build_filters(experiment.task.spec, experiment.config)(learned.state))
     weights = weights[np.linspace(0, len(weights) - 1, min(len(weights), NUM_FILTERS)).astype(int)]
     largest = np.abs(weights).max(axis=(1, 2, 3), keepdims=True)
-    path = path.with_name(f"{path.stem}-weights.png")
-    _draw(path, 0.5 + 0.5 * weights / np.maximum(largest, 1e-12), title=title)
-    return [path]
-
-
-def _draw(path: Path, images: np.ndarray, **how: Any) -> None:
-    """Writes a sheet whole or not at all."""
-    folders.write(path, lambda partial: sheets.image_grid(partial, images, **how))
+    return {"weights": Sheet(sheets.pixels(0.5 + 0.5 * weights / np.maximum(largest, 1e-12)))}
 
 
 def _apply(learned: Learned, key: Key, inputs: Array) -> np.ndarray:
