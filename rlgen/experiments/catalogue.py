@@ -10,13 +10,13 @@ import itertools
 from rlgen.experiments.experiment import Experiment
 from rlgen.experiments.rows import (
     adversaries,
-    agents,
     autoencoders,
     control,
     evolution,
     flows,
     generative,
     labels,
+    multiagent,
     policy,
     tabular,
     translation,
@@ -28,7 +28,7 @@ _ROWS = (
     *value.ROWS,
     *policy.ROWS,
     *control.ROWS,
-    *agents.ROWS,
+    *multiagent.ROWS,
     *evolution.ROWS,
     *generative.ROWS,
     *autoencoders.ROWS,

@@ -48,6 +48,7 @@ def contents(copy):
         ("tabular", "soft_sarsa", "tabular/soft_sarsa/CliffWalking"),
         ("generative", "a" * 30, f"generative/{'a' * 30}/digits"),
         ("multiagent", "vdn2", "multiagent/vdn2/CartPole-v1"),
+        ("imitation", "cloner", "imitation/cloner/CartPole-v1"),
         ("applied", "ranker", "applied/ranker/CartPole-v1"),
         ("evolution", "nes", "evolution/nes/CartPole-v1"),
     ],
@@ -86,9 +87,9 @@ def test_every_family_takes_one(copy, family):
 def test_refuses_where_it_finds_no_import_to_stand_beside(copy):
     table = copy / "scripts/skeleton/rows.txt"
     table.write_text("ROWS = (\n)\n")
-    result = new(copy, "multiagent", "vdn2")
+    result = new(copy, "imitation", "cloner")
     assert result.returncode == 1 and "import nothing of rlgen" in result.stderr
-    assert not (copy / "rlgen/multiagent").exists()
+    assert not (copy / "rlgen/imitation").exists()
 
 
 def test_file_follows_the_order_of_an_algorithm(copy):
@@ -151,7 +152,7 @@ def test_refuses_and_writes_nothing(copy, family, name, why):
 def test_refuses_without_a_table(copy, table):
     path = copy / table
     path.write_text(path.read_text().replace("ROWS = (", "LINES = ("))
-    family = "multiagent" if table == CATALOGUE else "value"
+    family = "imitation" if table == CATALOGUE else "value"
     result = new(copy, family, "soft_q")
     assert result.returncode == 1
     assert "ROWS" in result.stderr
