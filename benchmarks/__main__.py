@@ -9,6 +9,7 @@ from benchmarks import (
     ablation,
     cliffwalk,
     compiling,
+    digits,
     figures,
     films,
     judges,
@@ -168,6 +169,18 @@ def _judges(only: str = "") -> None:
         only: name of one.
     """
     judges.run(only)
+
+
+@app.command(name="digits")
+def _digits(peers: Path = Path(".peers"), seeds: int = 2, images: int | None = None) -> None:
+    """Judge the digits of a public DCGAN as those of our own models are judged.
+
+    Args:
+        peers: folder of the environments that `scripts/peers` makes.
+        seeds: how many.
+        images: to learn from; as many as our GAN if left out.
+    """
+    digits.run(peers, seeds, images)
 
 
 @app.command(name="ablation")

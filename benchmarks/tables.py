@@ -16,7 +16,7 @@ Commands: `python -m benchmarks learning [--only GLOB]`, `python -m benchmarks s
 --python PYTHON`, `python -m benchmarks walks`, `python -m benchmarks scale`, `python -m benchmarks lander`, `python
 -m benchmarks ablation`, `python -m benchmarks variance`, `python -m benchmarks overestimation`, `python -m benchmarks
 cliffwalk`, `python -m benchmarks film RUN`, `python -m benchmarks sheets RUN`, `python -m benchmarks optimum`, `python
--m benchmarks tables`.
+-m benchmarks digits`, `python -m benchmarks tables`.
 """
 
 
@@ -104,7 +104,7 @@ def speed() -> str:
     parts += [
         "Medians of alternating runs in their own processes; pairs are rlgen / peer.  At the end stands what trained"
         " policies earn (†), or rlgen's last episodes of training beside what the peer says of its own; of models of"
-        " data a loss.\n",
+        " data the loss at points that they have not seen (†), or that of the end of training.\n",
         _table(head, rows),
     ]
     parts += _behind([result for result in results if "rlgen" in result])
@@ -240,6 +240,25 @@ def _transfer(result: dict[str, Any]) -> str:
     return f"{text} in each.\n\n{_table(['seed', 'rlgen', 'gymnasium'], rows)}"
 
 
+def digits() -> str:
+    """What the judge of digits makes of a public DCGAN's, beside ours and those that both learned from."""
+    parts = []
+    for result in _load("digits"):
+        ours = [told["summary"] for told in _load("learning") if told["summary"]["experiment"] == result["experiment"]]
+        rows = [[f"`{told['experiment']}`", _numbers(told["points"][0]["per_seed"])] for told in ours]
+        rows += [
+            [result["work"], _numbers(result["distances"])],
+            ["training digits", _number(result["training_digits"])],
+        ]
+        text = "Fréchet distances to the held-out digits by the features of one classifier of MNIST, seed by seed."
+        parts.append(f"## Generated digits\n\n{text}\n\n{_table(['digits', 'distance'], rows)}")
+    return "\n".join(parts)
+
+
+def _numbers(values: list[float]) -> str:
+    return ", ".join(map(_number, values))
+
+
 def _planning(result: dict[str, Any]) -> str:
     """Value iteration, in words."""
     sparse, dense = result["sparse"], result["dense"]
@@ -298,5 +317,7 @@ def pictures() -> str:
 def write() -> Path:
     """Writes the page and says where."""
     path = Path(__file__).parent / "README.md"
-    path.write_text("\n".join([_HEAD, learning(), pictures(), lander(), speed(), limits(), memory(), compilation()]))
+    path.write_text(
+        "\n".join([_HEAD, learning(), pictures(), lander(), digits(), speed(), limits(), memory(), compilation()])
+    )
     return path

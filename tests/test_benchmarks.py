@@ -18,6 +18,7 @@ from benchmarks import (
     cliffwalk,
     comparisons,
     compiling,
+    digits,
     figures,
     films,
     judges,
@@ -40,6 +41,9 @@ from benchmarks import (
 from benchmarks.peers import timing
 from rlgen import evaluate
 from rlgen.experiments import catalogue
+from rlgen.experiments import judges as kept_judges
+from rlgen.experiments.pictures import Data
+from rlgen.lab import lanes
 from rlgen.lab import walks as lab_walks
 from rlgen.lab.drawings import Episode
 from rlgen.lab.errors import UsageError
@@ -186,6 +190,8 @@ def test_no_seeds_no_repeats_and_no_episodes_are_refused():
         ("seeds", lambda: learning.run(name, None, 0)),
         ("seeds", lambda: replay.run(0, 1)),
         ("seeds", lambda: overestimation.run(0)),
+        ("seeds", lambda: digits.run(Path(), 0, None)),
+        ("images", lambda: digits.run(Path(), 1, 0)),
         ("seeds", lambda: cliffwalk.run(0, 2)),
         ("most", lambda: cliffwalk.run(1, 0)),
         ("repeats", lambda: compiling.run(name, 0)),
@@ -219,6 +225,38 @@ def test_learning_runs_what_matches_with_as_many_seeds_as_were_asked_for(tmp_pat
         said[command[2]].append(command[command.index("--seeds") + 1])
     assert said["tabular/q_learning/CliffWalking"] == [str(own), "1"]
     assert all(name.startswith("tabular/q_learning/Cliff") for name in said)
+
+
+def test_digits_of_a_peer_are_judged_beside_those_that_it_learned_from(tmp_path, monkeypatch):
+    images = np.asarray(jax.random.bits(jax.random.key(0), (2, 20, 28, 28, 1), "uint8"))
+    data = Data(255 - images[0], images[0], kept_judges.random_params("mnist"))
+    python = tmp_path / "vae" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.touch()
+
+    def call(command, environment):
+        options = json.loads(command[-1])
+        assert (options["steps"], command[0]) == (64, str(python))
+        seed = int(environment[timing.SEED])
+        np.save(options["out"], images[seed])  # the held-out digits themselves, then others
+        return {"steps_per_second": 1.0 + seed, "final_returns": [0.5]}
+
+    monkeypatch.setattr(lanes, "load_data", lambda row: data)
+    monkeypatch.setattr(measure, "call", call)
+    monkeypatch.setattr(measure, "RESULTS", tmp_path)
+    digits.run(tmp_path, 2, 64)
+    kept = json.loads((tmp_path / "digits" / "dcgan.json").read_text())
+    same, other = kept["distances"]
+    assert abs(same) < 1e-3 < 10 * abs(same) + 1e-2 < min(other, kept["training_digits"])
+    assert kept["peer"]["steps_per_second"] == 1.5
+    page = tables.digits()
+    assert f"{other:.4g}" in page
+    assert f"{kept['training_digits']:.4g}" in page
+
+
+def test_the_environment_of_a_peer_that_is_absent_is_named(tmp_path):
+    with pytest.raises(UsageError, match="`scripts/peers vae` makes it"):
+        digits.run(tmp_path, 1, None)
 
 
 def test_steps_after_the_end_of_an_episode_are_no_speed(monkeypatch):
