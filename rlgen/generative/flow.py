@@ -296,3 +296,20 @@ def way(game: optim.Game, x: Array, *, network: FlowModel) -> tuple[Array, Array
 def build_way(spec: Spec, config: Config) -> Callable[[optim.Game, Array], tuple[Array, Array]]:
     """Binds `way` to a task."""
     return functools.partial(way, network=assemble(spec, config))
+
+
+def encode(key: Key, game: optim.Game, images: Array, *, network: FlowModel) -> Array:
+    """Gives latents `[N, *R]` of uint8 images `[N, H, W, C]`.  The key is consumed: it dequantises."""
+    return networks.apply(network, game.params[PLAYER], prepare(key, images), method="forward")[0]
+
+
+def decode(game: optim.Game, latents: Array, *, network: FlowModel) -> Array:
+    """Gives the uint8 images `[*N, H, W, C]` of latents `[*N, *R]`."""
+    x = networks.apply(network, game.params[PLAYER], latents, method="inverse")[0]
+    return quantise(x, 2**NUM_BITS)
+
+
+def build_coder(spec: Spec, config: Config) -> tuple[Callable[..., Array], Callable[..., Array]]:
+    """Binds `encode` and `decode` to a task of images."""
+    network = assemble(spec, config)
+    return functools.partial(encode, network=network), functools.partial(decode, network=network)

@@ -234,9 +234,13 @@ def act(key: Key, inputs: Array, memory: tuple[()], *, params: Tree, pair: Pair)
 def policy(step: Array, state: State, hypers: Hypers, *, explore: bool, pair: Pair) -> Policy:
     """The generator over latents drawn from a normal: a policy without an input; evaluated, it may be the average."""
     del step, hypers
-    averaged = pair.config.average and not explore
-    params = state.average if averaged else state.game.params[GENERATOR]
+    params = state.game.params[GENERATOR] if explore else evaluated(state, pair=pair)
     return memoryless(functools.partial(act, params=params, pair=pair))
+
+
+def evaluated(state: State, *, pair: Pair) -> Tree:
+    """The generator that is judged."""
+    return state.average if pair.config.average else state.game.params[GENERATOR]
 
 
 def assemble(spec: Spec, config: Config) -> Pair:
@@ -294,3 +298,32 @@ def build(spec: Spec, config: Config) -> Algorithm:
         functools.partial(update, pair=pair, rounds=game.update),
         game.policy,
     )
+
+
+def walk(key: Key, state: State, first: Array, last: Array, share: Array, *, pair: Pair) -> Array:
+    """Goes from some images to others, along quarters of great circles (arXiv:1609.04468).
+
+    Each station's latents, too, have the distribution that the generator learned from.
+
+    Args:
+        key: consumed; it draws both ends.
+        state: of the algorithm.
+        first: inputs `[N, 0]`.
+        last: inputs `[N, 0]`.
+        share: of each way, `[L]` in [0, 1].
+        pair: both networks.
+
+    Returns:
+        uint8 images `[N, L, H, W, C]`.
+    """
+    del last
+    ends = jax.random.normal(key, (2, len(first), 1, pair.config.latent_size))
+    angle = 0.5 * math.pi * share[:, None]
+    latents = jnp.cos(angle) * ends[0] + jnp.sin(angle) * ends[1]
+    examples = networks.apply(pair.generator, evaluated(state, pair=pair), latents.reshape(-1, latents.shape[-1]))
+    return adversaries.pixels(examples).reshape(*latents.shape[:2], *pair.generator.shape)
+
+
+def build_walk(spec: Spec, config: Config) -> Callable[..., Array]:
+    """Binds `walk` to a task of images."""
+    return functools.partial(walk, pair=assemble(spec, config))

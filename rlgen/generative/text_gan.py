@@ -15,6 +15,7 @@ a condition, `Z` latent size.
 import dataclasses
 import functools
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -315,3 +316,34 @@ def build(spec: Spec, config: Config) -> Algorithm:
         report=lambda said: Metrics(*said[GENERATOR], *said[DISCRIMINATOR]),
         schedule=functools.partial(optim.slowed, names=("generator_learning_rate", "discriminator_learning_rate")),
     )
+
+
+def walk(key: Key, game: optim.Game, first: Array, last: Array, share: Array, *, pair: Networks) -> Array:
+    """Goes from images of some captions to those of others, along lines between the conditions, one latent a line.
+
+    Args:
+        key: consumed.
+        game: the state.
+        first: captions `[N, W]`.
+        last: captions `[N, W]`.
+        share: of each way, `[L]` in [0, 1].
+        pair: both networks.
+
+    Returns:
+        uint8 images `[N, L, H, W, C]`.
+    """
+    latent_key, condition_key = jax.random.split(key)
+    params, config = game.params[GENERATOR], pair.painter.config
+    ends, _ = networks.apply(pair.painter, params, condition_key, jnp.concatenate([first, last]), method="read")
+    start, end = jnp.split(ends[:, None], 2)
+    condition = start + share[:, None] * (end - start)
+    latent = jax.random.normal(latent_key, (len(first), 1, config.latent_size))
+    latent = jnp.broadcast_to(latent, (*condition.shape[:2], config.latent_size))
+    rows = (each.reshape(-1, each.shape[-1]) for each in (latent, condition))
+    images = networks.apply(pair.painter, params, *rows, method="paint")
+    return adversaries.pixels(images).reshape(*condition.shape[:2], *pair.painter.shape)
+
+
+def build_walk(spec: Spec, config: Config) -> Callable[..., Array]:
+    """Binds `walk` to a task."""
+    return functools.partial(walk, pair=assemble(spec, config))

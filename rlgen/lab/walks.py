@@ -1,10 +1,12 @@
 """Sheets of what a trained model makes of images: samples, reconstructions, walks between them, and its weights.
 
-A walk goes in equal steps along the straight line between the latents of two held-out images.
+A walk goes in equal steps along the straight line between the latents of two held-out images; or, of a generator that
+encodes no images, between what it makes for two inputs.
 
 An algorithm's module says what can be shown: `build_coder(spec, config)` gives `encode(key, state, images)` and
-`decode(state, latents)`, `build_damage(spec, config)` gives `(key, images, hypers) -> images` or None, and
-`build_filters(spec, config)` gives `state -> images`.  A task may say what is shown, `shown(data, num) -> inputs`.
+`decode(state, latents)`, `build_walk(spec, config)` gives `(key, state, first, last, share) -> images`,
+`build_damage(spec, config)` gives `(key, images, hypers) -> images` or None, and `build_filters(spec, config)` gives
+`state -> images`.  A task may say what is shown, `shown(data, num) -> inputs`.
 
 Shape legend: `N` images, `H W C` image, `L` stations of a walk, `F` weights as images.
 """
@@ -56,9 +58,7 @@ def policy(learned: tuple[Array, Any, Any], *, experiment: Experiment, explore: 
 
 def samples(learned: Learned, key: Key, num: int = NUM_IMAGES) -> np.ndarray:
     """Draws from a trained generator, `[N, *output]`, for held-out inputs where it reads any.  The key is consumed."""
-    experiment = learned.experiment
-    reads = experiment.task.spec.observation != NOTHING
-    return _apply(learned, key, held_out(experiment, num) if reads else jnp.zeros((num, *NOTHING.shape)))
+    return _apply(learned, key, _inputs(learned.experiment, num))
 
 
 class Sheet(NamedTuple):
@@ -130,7 +130,8 @@ def drawn(learned: Learned, key: Key) -> dict[str, Sheet]:
         raise UsageError(f"{experiment.name} has nothing to show: what it gives is no image")
     first_key, *keys = jax.random.split(key, 3)
     if not _is_image(experiment.task.spec.observation):
-        return {"": Sheet(sheets.pixels(samples(learned, first_key))), **_coded(learned, keys)}
+        made = Sheet(sheets.pixels(samples(learned, first_key)))
+        return {"": made, **_coded(learned, keys), **_wandered(learned, keys[0])}
     return {"": _restored(learned, first_key), **_filters(learned), **_coded(learned, keys)}
 
 
@@ -177,6 +178,12 @@ def held_out(experiment: Experiment, num: int) -> Array:
     return jnp.asarray(data.test[:num] if shown is None else shown(data, num))
 
 
+def _inputs(experiment: Experiment, num: int) -> Array:
+    """Gives what a generator reads, at most `[num, ...]`: held-out inputs, where it reads any."""
+    reads = experiment.task.spec.observation != NOTHING
+    return held_out(experiment, num) if reads else jnp.zeros((num, *NOTHING.shape))
+
+
 def _restored(learned: Learned, key: Key) -> Sheet:
     """Lays out rows of what becomes of images, twice."""
     stages = restored(learned, key, held_out(learned.experiment, 2 * NUM_COLUMNS))
@@ -203,6 +210,18 @@ def _coded(learned: Learned, keys: Sequence[Key]) -> dict[str, Sheet]:
         "reconstructions": Sheet(np.concatenate(pairs), NUM_COLUMNS, ("held out", "rebuilt") * NUM_ROWS),
         "walk": walked,
     }
+
+
+def _wandered(learned: Learned, key: Key) -> dict[str, Sheet]:
+    """Lays out walks of a module that encodes no images.  The key is consumed."""
+    experiment = learned.experiment
+    build_walk = getattr(experiment.algorithm, "build_walk", None)
+    if build_walk is None:
+        return {}
+    ends = jnp.split(_inputs(experiment, 2 * NUM_WALKS), 2)
+    share = jnp.linspace(0.0, 1.0, NUM_COLUMNS)
+    walked = jax.jit(build_walk(experiment.task.spec, experiment.config))(key, learned.state, *ends, share)
+    return {"walk": Sheet(sheets.pixels(walked.reshape(-1, *walked.shape[2:])), NUM_COLUMNS)}
 
 
 def _filters(learned: Learned) -> dict[str, Sheet]:

@@ -75,6 +75,21 @@ def test_every_architecture_draws_examples_of_any_batch_shape(spec, architecture
     assert (drawn.shape, drawn.dtype) == ((3, 2, *spec.action.shape), spec.action.dtype)
 
 
+def test_the_coder_goes_to_latents_and_back():
+    config = SMALL(num_layers=1, num_levels=2)
+    state = jax.jit(flow.build(IMAGE, config).init)(jax.random.key(0), HYPERS)
+    encode, decode = flow.build_coder(IMAGE, config)
+    images = examples(IMAGE)
+    latents = jax.jit(encode)(jax.random.key(2), state, images)
+    assert latents.shape == (6, 16)
+    back = jax.jit(decode)(state, latents.reshape(3, 2, 16))
+    assert (back.shape, back.dtype) == ((3, 2, 4, 4, 1), np.uint8)
+    # What is dequantised to within a rounding of the next whole number may fall to it.
+    difference = np.abs(np.subtract(back.reshape(images.shape), images, dtype=np.int32))
+    assert difference.max() <= 1
+    assert difference.mean() < 0.01
+
+
 def test_images_are_drawn_apart():
     algorithm = flow.build(IMAGE, SMALL(num_layers=1))
 

@@ -166,6 +166,22 @@ def test_examples_have_their_shape_and_type_for_any_batch_shape(spec, network):
     assert len(np.unique(drawn.reshape(6, -1), axis=0)) == 6
 
 
+def test_a_walk_goes_along_quarters_of_circles():
+    config = SMALL(average=True)
+    pair, share = gan.assemble(IMAGE, config), jnp.array([0.0, 1 / 3, 1.0])
+    state = jax.jit(gan.build(IMAGE, config).init)(jax.random.key(0), HYPERS)
+    state = state._replace(average=jax.tree.map(lambda leaf: 0.5 * leaf, state.average))
+    nothing = jnp.zeros((5, 0))
+    key = jax.random.key(3)
+    walked = jax.jit(gan.build_walk(IMAGE, config))(key, state, nothing, nothing, share)
+    first, last = jax.random.normal(key, (2, 5, 3))  # `latent_size` is 3
+    for station, latents in enumerate((first, 0.75**0.5 * first + 0.5 * last, last)):
+        expected = adversaries.pixels(pair.generator.apply(state.average, latents))
+        difference = np.abs(np.subtract(walked[:, station], expected, dtype=np.int32))
+        assert difference.max() <= 1
+    assert len(np.unique(walked.reshape(15, -1), axis=0)) == 15
+
+
 def test_what_no_gan_can_be_is_refused():
     with pytest.raises(ValueError, match="there is no GAN"):
         gan.assemble(VECTOR, gan.Config(network="dcgan"))

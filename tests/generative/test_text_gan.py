@@ -183,6 +183,24 @@ def test_augmentation_draws_conditions_and_pays_their_divergence():
     np.testing.assert_allclose(at[2][1][1], divergence[0].mean(), rtol=1e-5)
 
 
+def test_a_walk_goes_from_caption_to_caption_with_one_latent():
+    pair, params = made()
+    game = text_gan.build(SPEC, CONFIG).init(jax.random.key(0), HYPERS)._replace(params=params)
+    first, last, key = BATCH.caption[:2], BATCH.caption[1:], jax.random.key(3)
+    walk = jax.jit(text_gan.build_walk(SPEC, CONFIG))
+    walked = walk(key, game, first, last, jnp.array([0.0, 0.5, 1.0]))
+    assert (walked.shape, walked.dtype) == ((2, 3, *SHAPE), np.uint8)
+    # The way back has the same latents, and so the same images, the other way round.
+    np.testing.assert_array_equal(walk(key, game, last, first, jnp.array([1.0, 0.5, 0.0])), walked)
+    still = walk(key, game, first, first, jnp.array([0.0, 0.5, 1.0]))
+    assert (still == walked[:, :1]).all()  # one latent a line
+    assert (walked[:, 0] != walked[:, 2]).any()
+    latent = jax.random.normal(jax.random.split(key)[0], (2, 1, CONFIG.latent_size))[:, 0]
+    condition = pair.painter.apply(params[GENERATOR], key, last, method="read")[0]
+    image = pair.painter.apply(params[GENERATOR], latent, condition, method="paint")
+    np.testing.assert_allclose(walked[:, 2], np.round(127.5 * (np.asarray(image) + 1)), atol=1)
+
+
 def test_switches_name_the_hypers_that_they_leave_out():
     assert set(CONFIG.idle) == {"interpolation_weight", "augmentation_weight"}
     assert not text_gan.Config(interpolation=True, augmentation=True).idle
