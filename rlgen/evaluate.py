@@ -49,7 +49,9 @@ def episodes(key: Key, policy: Policy, env: Environment, num_episodes: int) -> E
         action_key, step_key = jax.random.split(jax.random.fold_in(steps_key, step))
         action, _, memory = policy.apply(action_key, obs, memory)
         env_state, time_step = env.step(step_key, env_state, action)
-        total_return = jax.tree.map(lambda total, each: total + running * each, totals.total_return, time_step.reward)
+        # What comes after an episode is no part of it, be it infinite.
+        counted = jax.tree.map(lambda each: jnp.where(running, each, 0.0), time_step.reward)
+        total_return = jax.tree.map(jnp.add, totals.total_return, counted)
         totals = Episodes(total_return, totals.length + running)
         running &= ~(time_step.terminated | time_step.truncated)
         return step + 1, running, env_state, time_step.obs, memory, totals

@@ -8,6 +8,7 @@ folder, unless `JAX_COMPILATION_CACHE_DIR` names another, so that it is not comp
 
 import gc
 import os
+import signal
 
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_use_fusion_emitters=false"
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
@@ -18,6 +19,7 @@ import pytest
 from rlgen.lab import devices
 
 gc.set_threshold(200_000, 50, 100)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # shells let their background ignore it, and tests send it
 jax.config.update("jax_num_cpu_devices", 2)
 if jax.config.values["jax_compilation_cache_dir"] is None:
     kept = devices.cache_folder()

@@ -67,6 +67,8 @@ class Config:
     def __post_init__(self):
         checks.one_of(self, activation=networks.ACTIVATIONS)
         experience.check(self)
+        if self.batch_size == 1:
+            raise ValueError("config.batch_size=1: normalisation by a batch leaves nothing of an example that is alone")
         if not 0 <= self.decay < 1:
             raise ValueError(f"config.decay={self.decay} is no share below 1")
 

@@ -192,7 +192,7 @@ def actor_loss(
 ) -> tuple[Array, tuple[()]]:
     """Mean of `−Q(s, μ(s))` by the first critic."""
     action = networks.apply(network.actor, params, minibatch.obs)
-    predicted = network.critics.predict(key, critics, minibatch.obs, action)[0]
+    predicted = network.critics.predict_first(key, critics, minibatch.obs, action)
     return -distributional.mean(predicted, q_networks.atoms(hypers, config=network.config)).mean(), ()
 
 

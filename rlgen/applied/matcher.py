@@ -49,6 +49,10 @@ class Config:
     hidden_sizes: tuple[int, ...] = (32, 64, 128)
     max_shift: int = 4
 
+    def __post_init__(self):
+        if self.batch_size < 2:
+            raise ValueError(f"config.batch_size={self.batch_size} leaves an image without another one's caption")
+
 
 class Hypers(NamedTuple):
     """What is only a number; float32 leaves."""

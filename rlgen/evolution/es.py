@@ -12,9 +12,9 @@ the end of an update, since a policy draws nothing.
 
 Departures: observations can be standardised by the moments of all that were met before, as augmented random search
 does; there is no weight decay and no virtual batch normalisation, the deviation of `open_es` and of mutations is fixed,
-the step size of CMA-ES has a lower bound, and equal returns are put in a random order.  Of the genetic algorithm, the
-best candidate is a parent like others that survive, but does not itself live on unchanged; half of the first
-generation, which nobody has judged, are parents.
+the step size of CMA-ES has a lower bound, and where weights go by rank, equal returns are put in a random order.  Of
+the genetic algorithm, the best candidate is a parent like others that survive, but does not itself live on unchanged;
+half of the first generation, which nobody has judged, are parents.
 
 Shape legend: `P` candidates, `D` parameters.
 """

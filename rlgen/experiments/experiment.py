@@ -107,6 +107,11 @@ def bind(experiment: Experiment) -> Bound:
         raise ValueError(f"{experiment.steps} steps are fewer than one update's {steps_per_update}")
     if getattr(config, "warm_up", 0) > num_updates * steps_per_update:
         raise ValueError(f"config.warm_up={config.warm_up} leaves nothing of {experiment.steps:,} steps to learn in")
+    most_updates = getattr(task, "most_updates", num_updates)
+    if num_updates > most_updates:
+        raise ValueError(
+            f"{num_updates:,} updates are too many: a run of {experiment.name} ends after {most_updates:,}"
+        )
     if num_updates > MOST_UPDATES:
         most = MOST_UPDATES * steps_per_update
         raise ValueError(f"{experiment.steps:.4g} steps are more than the {most:,} of {MOST_UPDATES:,} updates")

@@ -30,12 +30,18 @@ class BanditTask(Rollouts):
     """One run of a bandit problem, whose arms are drawn anew for every seed.
 
     How often the best arm was taken is kept among the statistics of a run.  It is known before an update's first step
-    and may be another after it, so that an update is one step.
+    and may be another after it, so that an update is one step.  Several environments have arms of their own each, and
+    one table for all.
     """
 
     metric: str = "reward a step"
     online: bool = True
     higher_is_better: bool = True
+
+    @property
+    def most_updates(self) -> int:
+        """Those of a problem, after which arms are drawn anew."""
+        return self.env.max_steps
 
     def steps_per_update(self, config: Any) -> int:
         """One step of each environment.
@@ -163,14 +169,16 @@ class PlanningTask(Rollouts):
 
     def score(self, algorithm: ModuleType, config: Any, data: Any) -> Callable[[Key, Array, Any, Any], Array]:
         """Largest difference from the reference, or from one more backup."""
-        del algorithm, config, data
+        del algorithm, data
+        of_random_policy = getattr(config, "method", None) == "policy_evaluation"
         process = tables.process(self.env.native)
 
         def error(key: Key, step: Array, state: Any, hypers: Any) -> Array:
             del key, step
             if self.reference:
                 return largest_error(state, self.reference)
-            backup = (process.reward + hypers.discount * mdp.expected(process, state.values)).max(-1)
+            q_values = process.reward + hypers.discount * mdp.expected(process, state.values)
+            backup = q_values.mean(-1) if of_random_policy else q_values.max(-1)
             return jnp.abs(backup - state.values).max()
 
         return error

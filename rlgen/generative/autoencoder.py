@@ -3,9 +3,9 @@
 A code that is smaller than the image, doi:10.1126/science.1127647, here without pre-training; a larger one whose units
 are seldom active, by Ng's divergence of mean activations from a target ("Sparse autoencoder", CS294A lecture notes,
 2011) or their absolute values; and a code from which a damaged image is restored, doi:10.1145/1390156.1390294, with
-that paper's masking noise, or the Gaussian and salt-and-pepper noise of Vincent et al., "Stacked Denoising
-Autoencoders" (JMLR 11, 2010).  Mean activations are those of a minibatch.  A damaged image is an 8-bit image as well,
-so Gaussian noise is rounded and cut at black and white.
+that paper's masking noise, here of each pixel by itself and not of a fixed number of them, or the Gaussian and
+salt-and-pepper noise of Vincent et al., "Stacked Denoising Autoencoders" (JMLR 11, 2010).  Mean activations are those
+of a minibatch.  A damaged image is an 8-bit image as well, so Gaussian noise is rounded and cut at black and white.
 
 Shape legend: `K` minibatches an update, `M` examples in a minibatch, `H W C` image, `Z` units of the code, `N` images.
 """
@@ -30,7 +30,7 @@ ACTIVATIONS = {"identity": lambda code: code, "sigmoid": nn.sigmoid, "relu": nn.
 ERRORS = ("squared", "cross_entropy")
 CORRUPTIONS = ("none", "masking", "gaussian", "salt_and_pepper")
 SPARSITIES = ("none", "divergence", "absolute")
-_LEAST_MEAN = 1e-6
+_LEAST_MEAN, _MOST_MEAN = 1e-30, 1 - 2.0**-24  # so near 0 and 1 that a slope is left wherever float32 has one
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,7 +166,7 @@ def penalty(code: Array, target: Array | float, *, sparsity: str) -> Array:
     if sparsity == "absolute":
         return jnp.abs(code).mean()
     # A unit that is always on, or never, would cost infinitely much.
-    mean = jnp.clip(code.mean(axis=0), _LEAST_MEAN, 1 - _LEAST_MEAN)
+    mean = jnp.clip(code.mean(axis=0), _LEAST_MEAN, _MOST_MEAN)
     return (rel_entr(target, mean) + rel_entr(1 - target, 1 - mean)).mean()
 
 

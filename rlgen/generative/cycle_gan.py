@@ -18,7 +18,6 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import optax
 
 from rlgen.core import Algorithm, Array, Box, Key, Policy, Spec, Tree, memoryless
 from rlgen.parts import adversaries, networks, optim, translators
@@ -103,8 +102,7 @@ class Networks(NamedTuple):
 
 def optimiser(hypers: Hypers) -> Any:
     """Adam."""
-    # Its moments are one vector, as those of `optim.adam`.
-    return optim.flattened(optax.adam(hypers.learning_rate, b1=hypers.first_moment_decay))
+    return optim.adam(hypers.learning_rate, b1=hypers.first_moment_decay)
 
 
 def both(network: nn.Module, params: Tree, images: Array) -> Array:

@@ -5,7 +5,8 @@ The sources are arXiv:1807.03039, arXiv:1605.08803, arXiv:1906.04032 and arXiv:1
 A layer is ActNorm, which replaces the batch normalisation of the older ones, followed by
 
 * `"glow"`: an invertible 1×1 convolution and an affine coupling;
-* `"realnvp"`: two affine couplings, one for either half;
+* `"realnvp"`: two affine couplings, one for either half; of images, halves of the channels, where the paper alternates
+  these with checkerboards;
 * `"spline"`: an invertible 1×1 convolution and a rational-quadratic spline coupling;
 * `"autoregressive"`: two masked autoregressive maps, one in either order.
 
@@ -124,20 +125,27 @@ def assemble(spec: Spec, config: Config) -> FlowModel:
     """Builds the model of a task.
 
     Args:
-        spec: action a `Box` of a vector `[D]`, or of uint8 images `[H, W, C]`.
+        spec: observation `NOTHING`, action a `Box` of a vector `[D]`, or of uint8 images `[H, W, C]`.
         config: what shapes the program.
 
     Returns:
         A density over vectors, or over images whose pixels are spread over [0, 1).
 
     Raises:
-        ValueError: if the examples are neither, or vectors are to have levels or come alone.
+        ValueError: if the examples are neither, vectors are to have levels, what ActNorm starts from is one number a
+            channel, or something is to be read.
     """
+    checks.reads_nothing(spec)
     shape = spec.action.shape
     if config.num_levels > 1 and (len(shape) == 1 or config.architecture == "autoregressive"):
         raise ValueError(f"config.num_levels={config.num_levels}: vectors have one level, and what is taken for them")
     if config.batch_size < 2 and (len(shape) == 1 or config.architecture == "autoregressive"):
         raise ValueError(f"config.batch_size={config.batch_size}: vectors need two or more for ActNorm to start from")
+    if config.batch_size < 2 and all(length == 2**config.num_levels for length in shape[:-1]):
+        raise ValueError(
+            f"config.batch_size={config.batch_size}: the images of the last level are single pixels, of which ActNorm"
+            " needs two or more to start from"
+        )
     if len(shape) == 1 and spec.action.dtype == "float32":
         modules = [Repeat(shape, layer(config, shape), config.num_layers)]
     elif len(shape) == 3 and spec.action.dtype == "uint8":
@@ -269,7 +277,7 @@ def build(spec: Spec, config: Config) -> Algorithm:
         The algorithm; its batches are `[K, M, *S]`.
 
     Raises:
-        ValueError: if the examples are neither.
+        ValueError: as `assemble`.
     """
     network = assemble(spec, config)
     game = optim.play(

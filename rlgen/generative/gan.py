@@ -247,15 +247,17 @@ def assemble(spec: Spec, config: Config) -> Pair:
     """Builds both networks of a task.
 
     Args:
-        spec: action a `Box` of a vector `[D]`, or of uint8 images `[H, W, C]`.
+        spec: observation `NOTHING`, action a `Box` of a vector `[D]`, or of uint8 images `[H, W, C]`.
         config: what shapes the program.
 
     Returns:
         The networks and their config.
 
     Raises:
-        ValueError: if the examples are neither, the network reads none such, or halves images until nothing is left.
+        ValueError: if the examples are neither, the network reads none such or halves images until nothing is left, or
+            something is to be read.
     """
+    checks.reads_nothing(spec)
     shape, dtype = spec.action.shape, spec.action.dtype
     kinds = {(1, "float32"): ("mlp",), (3, "uint8"): adversaries.NETWORKS}
     if config.network not in kinds.get((len(shape), dtype), ()):

@@ -21,10 +21,9 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import optax
 
 from rlgen.core import Algorithm, Array, Box, Key, Policy, Spec, Tree, memoryless
-from rlgen.parts import adversaries, networks, optim
+from rlgen.parts import adversaries, distributions, networks, optim
 from rlgen.parts.translators import Captioned, Reader
 
 DISCRIMINATOR, GENERATOR = "discriminator", "generator"
@@ -127,7 +126,7 @@ class Painter(nn.Module):
         if self.spread is None:
             return condition, jnp.zeros(len(condition))
         mean, log_std = jnp.split(self.spread(condition), 2, axis=-1)
-        divergence = 0.5 * (jnp.square(mean) + jnp.exp(2 * log_std) - 1 - 2 * log_std).sum(-1)
+        divergence = distributions.divergence_from_standard(mean, log_std)
         return mean + jnp.exp(log_std) * jax.random.normal(key, mean.shape), divergence
 
     def paint(self, latent: Array, condition: Array) -> Array:
@@ -184,9 +183,7 @@ class Networks(NamedTuple):
 
 def optimiser(hypers: Hypers, *, name: str) -> Any:
     """Adam, each player at a rate of its own."""
-    rate = getattr(hypers, f"{name}_learning_rate")
-    # Its moments are one vector, as those of `optim.adam`.
-    return optim.flattened(optax.adam(rate, b1=hypers.first_moment_decay))
+    return optim.adam(getattr(hypers, f"{name}_learning_rate"), b1=hypers.first_moment_decay)
 
 
 def discriminator_loss(

@@ -3,12 +3,12 @@
 A weight on the divergence is the `β` of Higgins et al., "beta-VAE: Learning Basic Visual Concepts with a Constrained
 Variational Framework" (ICLR 2017); under several samples it weighs the divergence within each of them.  Pixels are
 
-* coins: read as probabilities and drawn anew each time that an image is seen, as in arXiv:1509.00519, but for the
-  held-out set, which is drawn once;
+* coins: read as probabilities and drawn anew each time that an image is seen, as in arXiv:1509.00519, held-out images
+  once for each score;
 * or normal around what the decoder says: spread over [0, 1) by dequantisation, so that the bound is one of the 8-bit
   image's own probability.  All pixels share a standard deviation, which is learned (arXiv:2006.13202) or fixed.
 
-The paper's soft-plus hidden units are ReLUs here and its AdaGrad is Adam.
+The paper's hyperbolic tangents are ReLUs here and its AdaGrad is Adam.
 
 Shape legend: `K` minibatches an update, `M` examples in a minibatch, `H W C` image, `Z` latent size, `S` samples of a
 latent, `N` images, `L` stations of a walk.
@@ -124,8 +124,7 @@ class VAE(nn.Module):
         """Gives reconstruction error and divergence of prepared images `[M, H, W, C]`, each `[M]` in nats."""
         mean, log_std = self.posterior(image)
         latent = mean + jnp.exp(log_std) * jax.random.normal(key, mean.shape)
-        divergence = 0.5 * (jnp.square(mean) + jnp.exp(2 * log_std) - 1 - 2 * log_std).sum(-1)
-        return self.reconstruction(latent, image), divergence
+        return self.reconstruction(latent, image), distributions.divergence_from_standard(mean, log_std)
 
     def sample(self, key: Key, image: Array, num_samples: int) -> tuple[Array, Array]:
         """Gives `−log p(x | z)` and `log q(z | x) − log p(z)` of samples of the latent, each `[S, M]` in nats."""
@@ -238,17 +237,18 @@ def score(key: Key, game: optim.Game, images: Array, hypers: Hypers, *, network:
 
 
 def act(key: Key, inputs: Array, memory: tuple[()], *, params: Tree, network: VAE, explore: bool):
-    """Draws images for inputs `[*N, 0]`: pixels while exploring, else their means.  The key is consumed."""
+    """Draws uint8 images for inputs `[*N, 0]`: pixels while exploring, else their means.  The key is consumed."""
     latent_key, pixel_key = jax.random.split(key)
-    batch_shape = inputs.shape[:-1]
+    batch_shape, is_coin = inputs.shape[:-1], network.config.likelihood == "bernoulli"
     latent = jax.random.normal(latent_key, (math.prod(batch_shape), network.config.latent_size))
     image = networks.apply(network, params, latent, method="decode").reshape(*batch_shape, *network.image_shape)
-    if not explore:
-        return image, {}, memory
-    if network.config.likelihood == "bernoulli":
-        return jax.random.bernoulli(pixel_key, image).astype(jnp.float32), {}, memory
-    scale = jnp.exp(networks.apply(network, params, method="pixel_log_scale"))
-    return image + scale * jax.random.normal(pixel_key, image.shape), {}, memory
+    if explore and is_coin:
+        image = jax.random.bernoulli(pixel_key, image).astype(jnp.float32)
+    elif explore:
+        scale = jnp.exp(networks.apply(network, params, method="pixel_log_scale"))
+        image = image + scale * jax.random.normal(pixel_key, image.shape)
+    levels = jnp.round(255 * image).astype(jnp.uint8) if is_coin else flow_modules.quantise(image, NUM_LEVELS)
+    return levels, {}, memory
 
 
 def policy(step: Array, state: optim.Game, hypers: Hypers, *, explore: bool, network: VAE) -> Policy:
@@ -261,15 +261,16 @@ def assemble(spec: Spec, config: Config) -> VAE:
     """Builds the network of a task.
 
     Args:
-        spec: action a `Box` of uint8 images `[H, W, C]`.
+        spec: observation `NOTHING`, action a `Box` of uint8 images `[H, W, C]`.
         config: what shapes the program.
 
     Returns:
         The network.
 
     Raises:
-        ValueError: if the task is not to give images.
+        ValueError: if the task is not to give images, or something is to be read.
     """
+    checks.reads_nothing(spec)
     if not checks.is_image(spec.action):
         raise ValueError(f"a VAE gives uint8 images; got {spec.action}")
     return VAE(config, spec.action.shape)

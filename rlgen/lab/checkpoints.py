@@ -37,20 +37,32 @@ class CheckpointError(RuntimeError):
     """A checkpoint that cannot be read or written.  The message names it."""
 
 
+class About(NamedTuple):
+    """What a checkpoint says of itself.
+
+    Attributes:
+        seconds: clocks by name.
+        devices: over which the lanes were spread.
+        process: number of the one that trained them last.
+    """
+
+    seconds: dict[str, float]
+    devices: int
+    process: int
+
+
 class Saved(NamedTuple):
     """What a checkpoint holds.
 
     Attributes:
         state: leaves `[L, ...]`, NumPy arrays.
         history: reports of the windows so far, leaves `[L, W]`.
-        seconds: clocks by name.
-        devices: over which the lanes were spread.
+        about: who trained it.
     """
 
     state: Tree
     history: Tree
-    seconds: dict[str, float]
-    devices: int
+    about: About
 
 
 def save(
@@ -63,6 +75,7 @@ def save(
     *,
     run: str = "",
     devices: int = 1,
+    process: int = 0,
 ) -> Path:
     """Saves a checkpoint, and then removes the older ones of its group.
 
@@ -75,6 +88,7 @@ def save(
         seconds: clocks by name.
         run: what tells this run from others.
         devices: over which the lanes are spread.
+        process: number of this one.
 
     Returns:
         The path of the checkpoint.
@@ -88,8 +102,8 @@ def save(
     _prune(home, keep=None)
     try:
         partial.mkdir(parents=True)
-        about = {"run": run, "devices": devices, "seconds": seconds or {}}
-        _write(partial, _leaves({"state": state, "history": history}), about)
+        about = {"run": run, **About(seconds or {}, devices, process)._asdict()}
+        _write(partial, _leaves(_tree((state, history))), about)
         partial.rename(path)
     except Exception as error:  # orbax and tensorstore raise what they like
         _prune(home, keep=None)
@@ -115,6 +129,11 @@ def latest(folder: Path, group: int) -> Path | None:
     return max(complete, key=lambda path: int(path.name), default=None)
 
 
+def check(path: Path, like: tuple[Tree, Tree], run: str = "") -> About:
+    """Does all that `restore` does, with its errors, but reads no arrays."""
+    return _about(_checked(path, _wanted(like), run))
+
+
 def restore(path: Path, like: tuple[Tree, Tree], run: str = "") -> Saved:
     """Reads a checkpoint.
 
@@ -129,8 +148,37 @@ def restore(path: Path, like: tuple[Tree, Tree], run: str = "") -> Saved:
     Raises:
         CheckpointError: if it is damaged or incomplete, of another run, or of another structure.
     """
-    tree = {"state": like[0], "history": like[1]}
-    wanted = {_name(place): leaf for place, leaf in jax.tree.leaves_with_path(tree)}
+    wanted = _wanted(like)
+    manifest = _checked(path, wanted, run)
+    try:
+        found = _read(path, wanted)
+    except Exception as error:  # orbax and tensorstore raise what they like
+        raise CheckpointError(f"the checkpoint {path} is damaged: {_reason(error)}") from error
+    leaves = [found[name] if name in found else np.zeros(leaf.shape, leaf.dtype) for name, leaf in wanted.items()]
+    restored = jax.tree.unflatten(jax.tree.structure(_tree(like)), leaves)
+    return Saved(restored["state"], restored["history"], _about(manifest))
+
+
+def _about(manifest: dict[str, Any]) -> About:
+    return About(*(manifest[name] for name in About._fields))
+
+
+def _tree(like: tuple[Tree, Tree]) -> dict[str, Tree]:
+    """What is written of a state and a history."""
+    return dict(zip(("state", "history"), like, strict=True))
+
+
+def _wanted(like: tuple[Tree, Tree]) -> dict[str, Any]:
+    """Lists the descriptions of arrays by name."""
+    return {_name(place): leaf for place, leaf in jax.tree.leaves_with_path(_tree(like))}
+
+
+def _checked(path: Path, wanted: dict[str, Any], run: str) -> dict[str, Any]:
+    """Reads a manifest, and compares it with the files, with the run and with the arrays that are wanted.
+
+    Raises:
+        CheckpointError: if something differs.
+    """
     manifest = _verified(path)
     if manifest.get("run") != run:
         raise CheckpointError(f"the checkpoint {path} is of another run: it was not asked for as this one is")
@@ -138,13 +186,7 @@ def restore(path: Path, like: tuple[Tree, Tree], run: str = "") -> Saved:
     if manifest["arrays"] != described:
         odd = sorted(name for name in manifest["arrays"] | described if not _agree(manifest["arrays"], described, name))
         raise CheckpointError(f"the checkpoint {path} is of another program: {', '.join(odd[:5])} differ")
-    try:
-        found = _read(path, wanted)
-    except Exception as error:  # orbax and tensorstore raise what they like
-        raise CheckpointError(f"the checkpoint {path} is damaged: {_reason(error)}") from error
-    leaves = [found[name] if name in found else np.zeros(leaf.shape, leaf.dtype) for name, leaf in wanted.items()]
-    restored = jax.tree.unflatten(jax.tree.structure(tree), leaves)
-    return Saved(restored["state"], restored["history"], manifest["seconds"], manifest["devices"])
+    return manifest
 
 
 def _write(home: Path, leaves: dict[str, np.ndarray], about: dict[str, Any]) -> None:

@@ -16,9 +16,10 @@ import re
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, NoReturn, get_args
 
 FAILED, WRONG, INTERRUPTED = 1, 2, 130
 
@@ -259,6 +260,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _main(sys.argv[1:] if arguments is None else arguments)
     except KeyboardInterrupt:
         _complain("interrupted")
+        if _has_others():
+            _leave(INTERRUPTED)
         return INTERRUPTED
 
 
@@ -341,14 +344,29 @@ def _run(command: Any) -> int:
     except Exception as error:
         code = commands.exit_code(error)
         if code is None:
-            raise
-        _complain(commands.said(error))
-        if commands.is_stuck(error):
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(code)  # an ordinary end would wait for the device
-        return code
+            if not _has_others():
+                raise
+            traceback.print_exc()
+        else:
+            _complain(commands.said(error))
+        # An ordinary end would wait for a device that has stopped, or for other processes, which wait for this one.
+        if commands.is_stuck(error) or _has_others():
+            _leave(FAILED if code is None else code)
+        return FAILED if code is None else code
     return 0
+
+
+def _has_others() -> bool:
+    """Tells whether other processes share the work; they are given a while to leave as well."""
+    processes = sys.modules.get("rlgen.lab.processes")
+    return processes is not None and processes.part()
+
+
+def _leave(code: int) -> NoReturn:
+    """Ends the process at once."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 @contextlib.contextmanager
@@ -361,8 +379,7 @@ def _leaving_at_once() -> Iterator[None]:
 
     def leave(*_: object) -> None:
         _complain("interrupted")
-        sys.stderr.flush()
-        os._exit(INTERRUPTED)
+        _leave(INTERRUPTED)
 
     signal.signal(signal.SIGINT, leave)
     try:

@@ -221,7 +221,7 @@ def said(error: Exception) -> str:
     if not _is_memory(error):
         return str(error)
     reason = (str(error) or "memory").splitlines()[0]
-    return f"out of memory ({reason}): a sweep needs less of it with --chunk N, which trains N lanes at a time, or auto"
+    return f"out of memory ({reason}): a sweep begun anew with --chunk N trains N lanes at a time, with auto what fits"
 
 
 def exit_code(error: Exception) -> int | None:
@@ -237,13 +237,14 @@ def exit_code(error: Exception) -> int | None:
     from rlgen.lab.data import DataError
     from rlgen.lab.errors import UsageError
     from rlgen.lab.finished import RunError
+    from rlgen.lab.folders import WriteError
     from rlgen.lab.training import Interrupted
 
     if isinstance(error, Interrupted):
         return cli.INTERRUPTED
-    if isinstance(error, UsageError | RunError):
+    failures = (CheckpointError, DataError, WriteError, OSError)
+    if isinstance(error, UsageError | RunError) and not isinstance(error, failures):
         return cli.WRONG
-    failures = (CheckpointError, DataError, OSError)
     return cli.FAILED if isinstance(error, failures) or is_stuck(error) or _is_memory(error) else None
 
 

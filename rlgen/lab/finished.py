@@ -111,11 +111,6 @@ class RunFolder(NamedTuple):
         """The last part of the experiment's name."""
         return self.summary["experiment"].rpartition("/")[2]
 
-    @property
-    def measure(self) -> tuple[str, str]:
-        """What the scores mean: runs that differ in it cannot be compared."""
-        return self.task, self.summary["metric"]
-
 
 def load(folder: Path) -> RunFolder:
     """Reads a run folder.

@@ -27,6 +27,10 @@ class FolderError(UsageError):
     """A run folder that cannot be used.  The message names it."""
 
 
+class WriteError(FolderError):
+    """A file that could not be written, which may go better another time.  The message names it."""
+
+
 def default(experiment: str, root: Path = Path("runs")) -> Path:
     """Makes a new folder named by an experiment and the time.
 
@@ -117,7 +121,7 @@ def write(path: Path, make: Callable[[Path], Any]) -> None:
         make: writes it to the path that it is given, in the same folder and with the same suffix.
 
     Raises:
-        FolderError: if it cannot be written; what was there before is left as it was.
+        WriteError: if it cannot be written; what was there before is left as it was.
     """
     partial = path.with_name(f"{path.stem}.partial{path.suffix}")
     try:
@@ -126,7 +130,7 @@ def write(path: Path, make: Callable[[Path], Any]) -> None:
             os.fsync(stream.fileno())  # a loss of power may not leave an empty file under the name
         os.replace(partial, path)
     except OSError as error:
-        raise FolderError(f"{path} could not be written: {error.strerror or error}") from error
+        raise WriteError(f"{path} could not be written: {error.strerror or error}") from error
     finally:
         partial.unlink(missing_ok=True)
 

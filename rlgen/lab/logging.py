@@ -44,7 +44,7 @@ def start(made: Plan, folder: Path, done: int | None, process: int, stack: conte
         made: the plan of the run.
         folder: the run folder.
         done: environment steps of one seed from which on the run is new, so that what a killed run wrote after its last
-            checkpoint is not shown twice; None for a run that begins.
+            checkpoint is not shown twice; None where later groups of lanes begin at the first step again.
         process: which of those that share the run, from 0.
         stack: closes them.
 
@@ -56,19 +56,21 @@ def start(made: Plan, folder: Path, done: int | None, process: int, stack: conte
     """
     logs: list[Log] = []
     if made.request.tensorboard:
-        logs.append(TensorBoard(folder, done, stack))
+        logs.append(TensorBoard(folder, done, process, stack))
     if made.request.wandb:
         logs.append(WeightsAndBiases(folder, made, process, stack))
     return logs
 
 
 class TensorBoard:
-    """Event files in `tensorboard/` of the run folder."""
+    """Event files in `tensorboard/` of the run folder, or below it those of other processes than the first."""
 
-    def __init__(self, folder: Path, done: int | None, stack: contextlib.ExitStack):
+    def __init__(self, folder: Path, done: int | None, process: int, stack: contextlib.ExitStack):
         """Opens the writer; the stack closes it."""
         module = _library(*TENSORBOARD)
-        writer = module.SummaryWriter(str(folder / "tensorboard"), purge_step=done)
+        # Each process has a folder of its own: what begins at a step hides what others wrote there of later ones.
+        place = folder / "tensorboard" / (str(process) if process else "")
+        writer = module.SummaryWriter(str(place), purge_step=done)
         self._writer = stack.enter_context(writer)
 
     def write(self, env_steps: int, values: Mapping[str, float]) -> None:

@@ -150,7 +150,7 @@ def fit(made: Plan, data: Any) -> int | None:
 
 
 def check(need: Need, num_lanes: int, available: int | None) -> str:
-    """Refuses what cannot fit, and says in one line what is held.
+    """Refuses what cannot fit, and else says in one line what is held.
 
     Args:
         need: of the sweep.
@@ -168,6 +168,11 @@ def check(need: Need, num_lanes: int, available: int | None) -> str:
         advice = f"train at most {most} at a time with --chunk {most}, or --chunk auto" if most else "not one fits"
         held = human(need.total(num_lanes))
         raise UsageError(f"{num_lanes} lanes at a time hold {held} and {human(available)} are free: {advice}")
+    return told(need, num_lanes, available)
+
+
+def told(need: Need, num_lanes: int, available: int | None) -> str:
+    """Says in one line what a sweep of `L` lanes at a time holds, of how many bytes that are free."""
     replay = f", {human(need.replay)} of it replay" if need.replay else ""
     each = f"a state of {human(need.state)} each{replay}, and reports of {human(need.history)}"
     left = f" of {human(available)} that are free" if available else ""

@@ -5,8 +5,10 @@ them in the folder that all of them see; the first process holds the folder, and
 coordination service brings them together, and ends the others when one is lost.
 """
 
+import contextlib
 import dataclasses
 import os
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +20,7 @@ from rlgen.lab.errors import UsageError
 DETECT = "auto"  # as a coordinator: what SLURM, MPI or a cloud says of the job
 HEARTBEAT_SECONDS = 30  # without a sign of life, after which a process counts as lost
 _PATIENCE_MS = 2_000_000_000  # 23 days; a lost process is noticed by its heartbeat
+_MOMENT = 1.0  # seconds
 _GO = "go"
 
 
@@ -37,12 +40,8 @@ class Processes:
         """Gives the groups of lanes that this process trains."""
         return range(self.index, num_groups, self.count)
 
-    def slowest(self, seconds: list[float]) -> float:
-        """Gives how long all took side by side, from how long each group took."""
-        return max(sum(seconds[index :: self.count]) for index in range(self.count))
-
     def chunk(self, num_lanes: int, chunk: int | None) -> int | None:
-        """Gives the lanes of a group, so that there is one for everybody.
+        """Gives the lanes of a group, so that nobody has more than an equal share, rounded up.
 
         Raises:
             UsageError: if there are fewer lanes than processes.
@@ -93,6 +92,24 @@ class Processes:
 ALONE = Processes()
 
 
+def part() -> bool:
+    """Waits a while for the others to leave too; for a process that cannot go on.
+
+    Those that do not come, because nothing has befallen them, then lose this process, and end.
+
+    Returns:
+        Whether there are others.  An ordinary end would wait for them for ever, and they for this process: leave by
+        `os._exit`.
+    """
+    if _client() is None:
+        return False
+    with contextlib.suppress(Exception):  # whatever the service says, if it still says anything
+        Call(_client().wait_at_barrier, "rlgen/left", 1_000 * HEARTBEAT_SECONDS).result()
+        if jax.process_index() == 0:
+            time.sleep(_MOMENT)  # its end is the service's, which the others are still hearing
+    return True
+
+
 def _client() -> Any:
     """The coordination service.
 
@@ -127,6 +144,8 @@ def join(coordinator: str | None, count: int | None, index: int | None) -> Proce
         UsageError: if these do not go together, or the processes do not find each other.
     """
     given = [name for name, value in (("--processes", count), ("--process-id", index)) if value is not None]
+    if coordinator == DETECT and given:
+        raise UsageError(f"{' and '.join(given)} beside --coordinator auto, which knows how many there are")
     if coordinator is None:
         if given:
             raise UsageError(f"{' and '.join(given)} without --coordinator: where do they meet?")

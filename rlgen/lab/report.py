@@ -7,6 +7,7 @@ scores that are compared: optimistic where the grid is large.
 Shape legend: `G` grid points, `S` seeds, `U` windows of updates.
 """
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -69,12 +70,13 @@ def write(runs: Sequence[RunFolder], out: Path) -> Path:
     out.mkdir(parents=True, exist_ok=True)
     labels = _labels(runs)
     pictures = []
-    for number, measure in enumerate(dict.fromkeys(run.measure for run in runs), start=1):
-        group = [(run, label) for run, label in zip(runs, labels, strict=True) if run.measure == measure]
+    for number, measure in enumerate(dict.fromkeys(map(_measure, runs)), start=1):
+        group = [(run, label) for run, label in zip(runs, labels, strict=True) if _measure(run) == measure]
+        task = _task([run for run, _ in group])
         suffix = "" if number == 1 else f"-{number}"
         _draw(group, out / f"comparison{suffix}.png", out / f"profile{suffix}.png")
-        pictures += [f"![Learning curves and final scores of {measure[0]}](comparison{suffix}.png)"]
-        pictures += [f"![Performance profiles of {measure[0]}](profile{suffix}.png)"]
+        pictures += [f"![Learning curves and final scores of {task}](comparison{suffix}.png)"]
+        pictures += [f"![Performance profiles of {task}](profile{suffix}.png)"]
     path = out / REPORT
     text = "\n\n".join([markdown(runs).rstrip(), *pictures]) + "\n"
     folders.write(path, lambda partial: partial.write_text(text, encoding="utf-8"))
@@ -97,7 +99,7 @@ def _draw(group: Sequence[tuple[RunFolder, str]], comparison: Path, profile: Pat
     targets = {run.summary["target"]["value"]: run.summary["target"] for run in runs if run.summary["target"]}
     target = next(iter(targets.values())) if len(targets) == 1 else None
     metric = runs[0].summary["metric"].replace("_", " ")
-    subject = alone.summary["experiment"] if alone else runs[0].task
+    subject = alone.summary["experiment"] if alone else _task(runs)
     few = ""
     if alone and len(lines) < len(alone.points):
         few = f", the best {len(lines)} of {len(alone.points):,} grid points"
@@ -132,6 +134,21 @@ def _line(run: RunFolder, index: int, label: str, by_step: bool, higher_is_bette
     return plots.Line(label, run.env_steps if by_step else run.update, curves, point.scores)
 
 
+def _measure(run: RunFolder) -> tuple[str, str]:
+    """Says what scores mean, in words of which none but this process has use: runs that differ cannot be compared."""
+    from rlgen.experiments.catalogue import EXPERIMENTS  # which imports every algorithm
+
+    row = EXPERIMENTS.get(run.summary["experiment"])
+    return run.task if row is None else repr(row.task), run.summary["metric"]
+
+
+def _task(runs: Sequence[RunFolder]) -> str:
+    """Names what runs have in common, by the words with which the names of their tasks begin."""
+    words = [run.task.split("-") for run in runs]
+    shared = itertools.takewhile(lambda column: len(set(column)) == 1, zip(*words, strict=False))
+    return "-".join(column[0] for column in shared) or runs[0].task
+
+
 def _higher_is_better(runs: Sequence[RunFolder]) -> bool:
     """Tells whether a higher score is better, as the experiments of runs that share a measure say."""
     from rlgen.experiments.catalogue import EXPERIMENTS  # which imports every algorithm
@@ -159,7 +176,7 @@ def _improvement(runs: Sequence[RunFolder]) -> str:
     """Says how likely a seed of the first run beats one of the second, or why that has no meaning."""
     first, second = runs[:2]
     names = _labels(runs)[:2]
-    if first.measure != second.measure:
+    if _measure(first) != _measure(second):
         return f"{names[0]} and {names[1]} measure different things, so neither improves on the other."
     higher_is_better = _higher_is_better((first, second))
     scores = [run.points[_best(run, higher_is_better)].scores for run in (first, second)]

@@ -6,10 +6,12 @@ plane.
 Shape legend: `L` lanes, `G` grid points, `S` seeds, `U` windows of updates.
 """
 
+import collections
 import dataclasses
 import resource
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlgen import sweep
-from rlgen.lab import devices, folders, grids
+from rlgen.lab import checkpoints, devices, folders, grids
 from rlgen.lab.lanes import compile_score, to_host
 from rlgen.lab.request import Plan, revision, versions
 from rlgen.lab.training import RUN, Work
@@ -59,13 +61,13 @@ def score(work: Work) -> Outcome:
     work.progress.phase("scoring", work.updates)
     online = lanes.plan.experiment.task.online
     step, compiled = np.int32(bound.num_updates), None
-    histories, scores, finite, seconds = [], [], [], []
+    histories, scores, finite, abouts = [], [], [], []
     for index, group in enumerate(lanes.groups):
         work.interrupts.check()
         saved = lanes.finished(work.folder, index)
         finite.append(to_host(sweep.finite(saved.state), len(group)))
         histories.append(saved.history)
-        seconds.append(saved.seconds[RUN])
+        abouts.append(saved.about)
         if online:
             scores.append(_online(lanes.plan, saved.history))
             continue
@@ -78,13 +80,21 @@ def score(work: Work) -> Outcome:
             work.compile_seconds += time.perf_counter() - begun
         call = devices.Call(compiled, lanes.data, keys, step, state.algorithm, hypers)
         scores.append(to_host(work.wait(call, "the score"), len(group)))
-    work.run_seconds = work.processes.slowest(seconds)
+    work.run_seconds = _slowest(abouts)
     history = jax.tree.map(lambda *leaves: np.concatenate(leaves), *histories)
     values = np.concatenate(scores).astype(np.float64)
     # What is scored while it learns may have no value, where no episode ended; any other score is a number, or broke.
     first_bad = _first_bad(history, np.concatenate(finite) & (np.isfinite(values) | online))
     num_windows = len(lanes.plan.bounds) - 1
     return Outcome(history, np.where(first_bad < num_windows, np.nan, values), first_bad)
+
+
+def _slowest(abouts: Sequence[checkpoints.About]) -> float:
+    """Gives how long the processes took side by side, from how long each group of lanes took."""
+    seconds: dict[int, float] = collections.defaultdict(float)
+    for about in abouts:
+        seconds[about.process] += about.seconds[RUN]
+    return max(seconds.values())
 
 
 def _online(made: Plan, history: Report) -> NDArray[np.float64]:

@@ -69,7 +69,8 @@ def run(asked: Request, folder: Path, console: Console, processes: Processes = A
     """
     made = request.plan(asked)
     with _held(folder, processes, new=True):
-        spread, held = _spread(made)
+        spread, need = _spread(made)
+        held = memory.check(need, made.at_a_time, memory.free())
         processes.agree(spread.identity, begin=functools.partial(request.write, folder, made))
         return _sweep(spread, held, folder, console, processes)
 
@@ -97,7 +98,10 @@ def resume(folder: Path, console: Console, processes: Processes = ALONE) -> Summ
             summary = folders.read_json(folder / folders.SUMMARY)
             _print(console, f"{folder} is finished: there is nothing to do")
             return summary
-        spread, held = _spread(request.read(folder))
+        made = request.read(folder)
+        spread, need = _spread(made)
+        # How many are trained at a time is settled: a run that may not fit any more is tried, and told.
+        held = memory.told(need, made.at_a_time, memory.free())
         drift = request.drift(folder)
         if drift and processes.index == 0:
             _print(console, drift)
@@ -149,11 +153,10 @@ def _held(folder: Path, processes: Processes, *, new: bool) -> Iterator[None]:
         yield
 
 
-def _spread(made: Plan) -> tuple[lanes.Lanes, str]:
-    """Spreads the lanes of a plan over the devices that it asks for, and says what memory they hold."""
-    at_a_time = min(made.request.chunk or made.num_lanes, made.num_lanes)
-    spread = lanes.spread(made, devices.choose(made.request.devices, at_a_time))
-    return spread, memory.check(memory.count(made, spread.data), at_a_time, memory.free())
+def _spread(made: Plan) -> tuple[lanes.Lanes, memory.Need]:
+    """Spreads the lanes of a plan over the devices that it asks for, and counts what memory they need."""
+    spread = lanes.spread(made, devices.choose(made.request.devices, made.at_a_time))
+    return spread, memory.count(made, spread.data)
 
 
 def _sweep(spread: lanes.Lanes, held: str, folder: Path, console: Console, processes: Processes) -> Summary | None:

@@ -43,14 +43,15 @@ class Interrupts:
         self.asked = False
 
     def __enter__(self) -> "Interrupts":
-        """Takes Ctrl-C over, where this is the main thread."""
-        self._main = threading.current_thread() is threading.main_thread()
-        self._before = signal.signal(signal.SIGINT, self._handle) if self._main else None
+        """Takes Ctrl-C over, where this is the main thread and it is not ignored, as in the background."""
+        is_main = threading.current_thread() is threading.main_thread()
+        self._taken = is_main and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
+        self._before = signal.signal(signal.SIGINT, self._handle) if self._taken else None
         return self
 
     def __exit__(self, *_: object) -> None:
         """Gives Ctrl-C back."""
-        if self._main:
+        if self._taken:
             signal.signal(signal.SIGINT, self._before)
 
     def _handle(self, *_: object) -> None:
@@ -168,14 +169,14 @@ def train(work: Work) -> None:
     """
     lanes, last = work.lanes, work.lanes.plan.bound.num_updates
     share = work.processes.share(len(lanes.groups))
-    saved = [lanes.saved(work.folder, index) for index in share]
-    before = {group.devices for _, group in saved if group is not None} - {lanes.mesh.size}
+    saved = [lanes.reached(work.folder, index) for index in share]
+    before = {about.devices for _, about in saved if about is not None} - {lanes.mesh.size}
     if before:
         work.progress.say(
             f"devices: {', '.join(map(str, sorted(before)))} before, {lanes.mesh.size} now: with another number of"
             " seeds on each, results are as good but not the same to the last bit"
         )
-    clocks = [group.seconds for _, group in saved if group is not None]
+    clocks = [about.seconds for _, about in saved if about is not None]
     work.run_seconds = sum(clock[RUN] for clock in clocks)
     work.compile_seconds = max((clock[COMPILE] for clock in clocks), default=0.0)
     work.updates = sum(step for step, _ in saved)
@@ -187,13 +188,13 @@ def train(work: Work) -> None:
     work.compile_seconds += programs.seconds
     work.interrupts.check()
     work.progress.phase("training", work.updates)
-    alone = len(saved) == 1 and saved[0][0] > 0
     with contextlib.ExitStack() as stack:
-        begun = saved[0][0] * lanes.plan.bound.steps_per_update if alone else None
+        # Of several groups the later ones begin again at the first step, and what they wrote is not to go.
+        begun = saved[0][0] * lanes.plan.bound.steps_per_update if len(saved) == 1 else None
         logs = logging.start(lanes.plan, work.folder, begun, work.processes.index, stack)
-        for index, (step, group) in zip(share, saved, strict=True):
-            if step < last:
-                _train_group(work, programs, index, group, logs, step)
+        for index, (step, _) in zip(share, saved, strict=True):
+            if step < last:  # read one at a time: a group fills what memory there is
+                _train_group(work, programs, index, lanes.saved(work.folder, index)[1], logs, step)
 
 
 def _train_group(
@@ -219,7 +220,7 @@ def _train_group(
         start, stop = (np.int32(update) for update in window)
         return devices.Call(programs.advance, lanes.data, keys, start, stop, state, hypers)
 
-    earlier = saved.seconds[RUN] if saved else 0.0
+    earlier = saved.about.seconds[RUN] if saved else 0.0
     work.run_seconds -= earlier
     begun = saved_at = time.perf_counter()
     call = dispatch(windows[0], state)
@@ -231,7 +232,7 @@ def _train_group(
         if due or work.interrupts.asked or number == len(windows):
             seconds = {RUN: earlier + time.perf_counter() - begun, COMPILE: work.compile_seconds}
             host = to_host(state, len(history.lanes))
-            where = {"run": lanes.identity, "devices": lanes.mesh.size}
+            where = {"run": lanes.identity, "devices": lanes.mesh.size, "process": work.processes.index}
             checkpoints.save(work.folder, index, window[1], host, history.stacked(), seconds, **where)
             saved_at = time.perf_counter()
             work.interrupts.check()
@@ -269,7 +270,8 @@ def _tell(
     for point, lanes in history.by_point().items():
         group = f"{made.label(point) or 'run'}{f', lanes from {history.lanes.start}' if made.request.chunk else ''}"
         means: Mapping[str, Any] = report.metrics._asdict()
-        values |= {f"{group}/{name}": float(np.mean(leaf[lanes])) for name, leaf in means.items()}
+        good = np.flatnonzero(~history.diverged[lanes])  # one lane's NaN would hide what the others do
+        values |= {f"{group}/{name}": float(np.mean(leaf[lanes][good])) for name, leaf in means.items() if good.size}
         values[f"{group}/IQM of {task.watched or task.metric}"] = iqms[point]
     for log in logs:
         log.write(stop * made.bound.steps_per_update, values)

@@ -165,6 +165,11 @@ def make(spec: Spec, config: Any, kind: type[Network] = ActorCritic, **fields: A
     return network
 
 
+def idle(config: Any) -> dict[str, str]:
+    """Hyperparameters of advantages that a switch leaves without effect, and which switch."""
+    return {"gae_lambda": "config.rollout_length=1"} if config.rollout_length == 1 else {}
+
+
 def initial_memory(network: ActorCritic, batch_shape: tuple[int, ...]) -> Tree:
     """What the network remembers before an episode; `()` without a core."""
     if network.core == "none":

@@ -4,8 +4,8 @@ Each of `K` workers acts, and takes gradients, with a snapshot of the parameters
 gradients of its rollouts until its turn comes, then hands them over and takes a new snapshot.  In the paper threads
 race for those turns; here they are drawn from a key, so that a run can be repeated, and a snapshot's age is a number.
 
-Gradients that arrive in one update take one step together, divided by `K`, or the mean of their own steps where every
-worker has an optimiser of its own, so that a learning rate means the same whatever the age.
+Gradients that arrive in one update take one step together, divided by `K`, so that a learning rate means the same
+whatever the age; or the mean of their own steps, where every worker has an optimiser of its own.
 
 Shape legend: `B` environments, `K` workers.
 """

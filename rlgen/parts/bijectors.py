@@ -2,8 +2,9 @@
 
 Affine maps, ActNorm and the invertible 1×1 convolution (arXiv:1807.03039), couplings (arXiv:1605.08803) and masked
 autoregressive maps (arXiv:1705.07057) whose elements go through an affine map or a monotone rational-quadratic spline
-(arXiv:1906.04032).  Every module starts as the identity or a rotation.  Scales are bounded, and so are the bins and
-slopes of a spline from below, so that a trained module can still be inverted in float32.
+(arXiv:1906.04032).  Every module with parameters starts as the identity or a rotation.  What a conditioner says is
+bounded, scales from both sides and bins and slopes of a spline from below, so that a trained module can still be
+inverted in float32.
 
 Shape legend: `N` any batch shape, `S` shape of an example, `C` its last axis: channels of an image or dimensions of a
 vector, `D` dimensions, `P` parameters of one element's map, `F` features.

@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from typing import Any
 
-from rlgen.core import Box
+from rlgen.core import NOTHING, Box
 
 
 def is_image(space: Any) -> bool:
@@ -19,6 +19,19 @@ def one_agent(spec: Any) -> None:
     """
     if isinstance(spec.action, tuple):
         raise ValueError(f"a task with {len(spec.action)} agents is none for this algorithm, which is of one agent")
+
+
+def reads_nothing(spec: Any) -> None:
+    """Refuses to read what a generator would take for a batch of nothings.
+
+    Args:
+        spec: of the task.
+
+    Raises:
+        ValueError: if there is anything to read.
+    """
+    if spec.observation != NOTHING:
+        raise ValueError(f"a generator without a condition reads nothing; got observations in {spec.observation}")
 
 
 def one_of(config: Any, **known: Collection[str]) -> None:

@@ -3,8 +3,7 @@
 Networks speak of actions between −1 and 1, which is the task's box moved and stretched; what is stored and what acts on
 the environment lies in the box itself.
 
-Shape legend: `N` any batch shape, `C` critics, `D` elements of an action, `A` discrete actions, `J` actions that an
-expectation is taken over, one that was drawn or all discrete ones, `K` numbers that predict a return.
+Shape legend: `N` any batch shape, `D` elements of an action.
 """
 
 import functools

@@ -121,7 +121,7 @@ class Doubling(nn.Module):
 
     Attributes:
         features: output channels.
-        use_bias: whether there are biases, as in `Conv`.
+        use_bias: whether there are biases, one for each of the four pixels of a feature.
         kernel_init: initialiser of the kernel, `[4 * channels, 4 * features]`.
     """
 

@@ -85,6 +85,11 @@ def normal(mean: Array, log_std: Array, num_event_axes: int = 1) -> distrax.Inde
     return distrax.Independent(distrax.Normal(mean, std), reinterpreted_batch_ndims=num_event_axes)
 
 
+def divergence_from_standard(mean: Array, log_std: Array) -> Array:
+    """Gives `KL(N(mean, std²) ‖ N(0, 1))` in nats, summed over the last axis of `[*N, D]`, `[*N]`."""
+    return 0.5 * (jnp.square(mean) + jnp.exp(2 * log_std) - 1 - 2 * log_std).sum(-1)
+
+
 def bernoulli(logits: Array, num_event_axes: int = 1) -> distrax.Independent:
     """Independent coins from logits `[*N, *D]`; `num_event_axes` trailing axes are one event."""
     return distrax.Independent(Bernoulli(logits=logits), reinterpreted_batch_ndims=num_event_axes)

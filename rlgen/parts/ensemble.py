@@ -74,10 +74,12 @@ class Critics(nn.Module):
     Attributes:
         spec: of the task.
         config: of `Critic`, and `num_critics`.
+        num: of critics; 0 for as many as the config says.
     """
 
     spec: Spec
     config: Any
+    num: int = 0
 
     @nn.compact
     def __call__(self, obs: Array, action: Array | None, noise: Array | None = None) -> Array:
@@ -85,7 +87,7 @@ class Critics(nn.Module):
         many = nn.vmap(
             Critic,
             in_axes=None,  # pyright: ignore[reportArgumentType]  # flax says int and takes None for all inputs
-            axis_size=self.config.num_critics,
+            axis_size=self.num or self.config.num_critics,
             variable_axes={"params": 0},
             split_rngs={"params": True, "dropout": True},
         )
@@ -101,6 +103,10 @@ class Critics(nn.Module):
         rngs = {"dropout": dropout_key} if self.config.dropout else {}
         predicted: Any = self.apply(params, obs, action, noise, rngs=rngs)
         return jnp.sort(predicted, axis=-1) if noise is not None else predicted
+
+    def predict_first(self, key: Key, params: Tree, obs: Array, action: Array | None) -> Array:
+        """Predicts as the first critic does, `[*N, K]`; the others are not asked.  The key is consumed."""
+        return self.clone(num=1).predict(key, jax.tree.map(lambda leaf: leaf[:1], params), obs, action)[0]
 
     def begin(self, key: Key) -> Tree:
         """Draws the parameters.  The key is consumed."""

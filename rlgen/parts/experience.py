@@ -1,8 +1,8 @@
 """Learning from experience that is kept: what is drawn, when there is enough of it, and when a target moves.
 
 An algorithm's `Config` gives `num_envs`, `rollout_length`, `batch_size`, `capacity`, `warm_up`, `replay` of `REPLAYS`
-and `sort_period`; its `Hypers` `priority_exponent`, `importance_start` and `horizon`.  One that draws all experience
-alike needs neither `replay` nor those numbers.
+and `sort_period`; its `Hypers` `priority_exponent`, `importance_start` and `horizon`.  One that always draws all
+experience alike has a `replay` of `"uniform"` that is no field, and needs none of those numbers.
 
 Priorities are `()` where all slots are drawn alike, and what renews them then leaves them so.
 
@@ -25,12 +25,17 @@ REPLAYS = ("uniform", *priorities.KINDS)
 
 
 def check(config: Any) -> None:
-    """Refuses a capacity that whole rollouts do not fill.
+    """Refuses a capacity that whole rollouts do not fill, and a ring that turns over between two sorts.
 
     Raises:
         ValueError: if so.
     """
     rollout = config.num_envs * config.rollout_length
+    if config.replay == "rank" and rollout > 0 and config.sort_period > config.capacity // rollout:
+        raise ValueError(
+            f"config.sort_period={config.sort_period} is more than the {config.capacity // rollout} updates that fill"
+            " the ring"
+        )
     if rollout > 0 and config.capacity % rollout:  # what is not, is refused with the other numbers
         raise ValueError(
             f"config.capacity={config.capacity} is no multiple of"

@@ -83,6 +83,17 @@ def _policies(config: Any, num_actions: int) -> Policies:
     return policies
 
 
+def policy(step: Array, state: Any, hypers: Any, *, explore: bool, policies: Policies) -> Policy:
+    """The behaviour while exploring, the target otherwise."""
+    del step, state, hypers
+    return fixed_policy(policies.behaviour if explore else policies.target)
+
+
+def values(state: Any) -> Array:
+    """The values that were learned, `[S]`."""
+    return state.values
+
+
 def fixed_policy(probabilities: tuple[float, ...]) -> Policy:
     """Draws actions alike in every state.
 

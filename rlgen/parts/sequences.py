@@ -51,7 +51,7 @@ def warm(config: Any) -> int:
 
 
 def check(config: Any) -> None:
-    """Refuses sequences that leave steps out, and a ring that holds none.
+    """Refuses sequences that leave steps out, and a ring that holds none or turns over between two sorts.
 
     Raises:
         ValueError: if so.
@@ -61,10 +61,16 @@ def check(config: Any) -> None:
             f"config.sequence_length={config.sequence_length} leaves out steps: a sequence begins every"
             f" {config.rollout_length} steps"
         )
+    if config.num_envs < 1 or config.rollout_length < 1:
+        return  # refused with the other numbers
     if num_starts(config) < 1:
         raise ValueError(
             f"config.capacity={config.capacity} holds no sequence of {config.burn_in} + {config.sequence_length} steps"
             f" of each of {config.num_envs} environments"
+        )
+    if config.replay == "rank" and config.sort_period > num_starts(config):
+        raise ValueError(
+            f"config.sort_period={config.sort_period} is more than the {num_starts(config)} updates that fill the ring"
         )
 
 

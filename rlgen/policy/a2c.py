@@ -53,6 +53,11 @@ class Config:
         checks.one_of(self, optimiser=OPTIMISERS)
         checks.normalisable(self, self.num_envs * self.rollout_length)
 
+    @property
+    def idle(self) -> dict[str, str]:
+        """Hyperparameters that a switch leaves without effect, and which switch."""
+        return actor_critic.idle(self)
+
 
 class Hypers(NamedTuple):
     """What is only a number; float32 leaves."""

@@ -55,7 +55,7 @@ class Config(a2c.Config):
     def idle(self) -> dict[str, str]:
         """Hyperparameters that a switch leaves without effect, and which switch."""
         names = {"vtrace": (), "one_step_is": ("c_bar",), "none": ("rho_bar", "c_bar")}[self.correction]
-        return dict.fromkeys(names, f"config.correction={self.correction!r}")
+        return super().idle | dict.fromkeys(names, f"config.correction={self.correction!r}")
 
 
 class Hypers(NamedTuple):

@@ -74,6 +74,14 @@ class Config:
         checks.rollouts_divided(self, "num_minibatches", "num_auxiliary_minibatches")
         checks.normalisable(self, self.num_envs * self.rollout_length // max(self.num_minibatches, 1))
 
+    @property
+    def idle(self) -> dict[str, str]:
+        """Hyperparameters that a switch leaves without effect, and which switch."""
+        reasons = actor_critic.idle(self)
+        if self.num_policy_epochs * self.num_minibatches == 1:  # the policy is still the one that acted
+            reasons["clip"] = "config.num_policy_epochs=1 and config.num_minibatches=1"
+        return reasons
+
 
 class Hypers(NamedTuple):
     """What is only a number; float32 leaves."""

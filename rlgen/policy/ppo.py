@@ -77,10 +77,12 @@ class Config:
     @property
     def idle(self) -> dict[str, str]:
         """Hyperparameters that a switch leaves without effect, and which switch."""
-        if self.num_epochs * self.num_minibatches > 1:
-            return {}
-        # Where the policy is still the one that acted, the divergence is 0, and so is its gradient.
-        return dict.fromkeys(("penalty", "target_kl"), "config.num_epochs=1 and config.num_minibatches=1")
+        reasons = actor_critic.idle(self)
+        if self.num_epochs * self.num_minibatches == 1:
+            # The policy is still the one that acted: the ratio is 1, the divergence 0, and so is its gradient.
+            names = ("clip", "penalty", "target_kl")
+            reasons |= dict.fromkeys(names, "config.num_epochs=1 and config.num_minibatches=1")
+        return reasons
 
 
 class Hypers(NamedTuple):

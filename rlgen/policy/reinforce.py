@@ -88,7 +88,7 @@ class Learner(NamedTuple):
 
 
 class Pending(NamedTuple):
-    """What the open episodes still have to come to; a part that is switched off is `()`."""
+    """What the open episodes still have to come to; a part that is switched off is `()`, or 0."""
 
     trace: Tree  # [B, *parameter], `Σ_k γ^(t − k) ∇ score_k` over the steps since the start of the episode
     lent: Array  # [B], the value that the last rollout took for what was to follow

@@ -66,6 +66,14 @@ class Config:
         checks.rollouts_divided(self, "num_minibatches")
         checks.normalisable(self, self.num_envs * self.rollout_length)
 
+    @property
+    def idle(self) -> dict[str, str]:
+        """Hyperparameters that a switch leaves without effect, and which switch."""
+        reasons = actor_critic.idle(self)
+        if self.num_backtracks == 1:
+            reasons["backtrack"] = "config.num_backtracks=1"
+        return reasons
+
 
 class Hypers(NamedTuple):
     """What is only a number; float32 leaves."""

@@ -26,7 +26,7 @@ from jax import lax
 from rlgen.core import Algorithm, Array, Key, Policy, Spec, Transition
 from rlgen.parts import prediction
 
-target_policy = prediction.target_policy
+target_policy, values = prediction.target_policy, prediction.values
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,11 +175,6 @@ def policy(step: Array, state: State, hypers: Hypers, *, explore: bool, policies
     """The one policy there is."""
     del step, state, hypers, explore
     return prediction.fixed_policy(policies.behaviour)
-
-
-def values(state: State) -> Array:
-    """The values that were learned, `[S]`."""
-    return state.values
 
 
 def build(spec: Spec, config: Config) -> Algorithm:

@@ -21,10 +21,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from rlgen.core import Algorithm, Array, Key, Policy, Spec, Transition
+from rlgen.core import Algorithm, Array, Key, Spec, Transition
 from rlgen.parts import prediction
+from rlgen.parts.prediction import policy
 
-target_policy = prediction.target_policy
+target_policy, values = prediction.target_policy, prediction.values
+
 
 # Baird's star: six states `2 wᵢ + w₈` and a seventh `w₇ + 2 w₈`, and the weights from which semi-gradients diverge.
 BAIRD_FEATURES = (
@@ -206,17 +208,6 @@ def update(
     learner, errors = lax.scan(lambda learner, stream: lax.scan(one_step, learner, stream), state.learner, streams)
     error = prediction.report(errors, streams, config.reference, config.num_episodes)
     return State(learner, table @ learner.weights), Metrics(error, jnp.abs(learner.weights).max())
-
-
-def policy(step: Array, state: State, hypers: Hypers, *, explore: bool, policies: prediction.Policies) -> Policy:
-    """The behaviour while exploring, the target otherwise."""
-    del step, state, hypers
-    return prediction.fixed_policy(policies.behaviour if explore else policies.target)
-
-
-def values(state: State) -> Array:
-    """The values that were learned, `[S]`."""
-    return state.values
 
 
 def build(spec: Spec, config: Config) -> Algorithm:

@@ -27,10 +27,11 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from rlgen.core import Algorithm, Array, Key, Policy, Spec, Transition
+from rlgen.core import Algorithm, Array, Key, Spec, Transition
 from rlgen.parts import prediction
+from rlgen.parts.prediction import policy
 
-target_policy = prediction.target_policy
+target_policy, values = prediction.target_policy, prediction.values
 
 
 @dataclasses.dataclass(frozen=True)
@@ -194,17 +195,6 @@ def update(
     (table, counts), (episodes, errors) = lax.scan(one_stream, (state.values, state.counts), (state.episodes, streams))
     ended = streams.terminated | streams.truncated
     return State(table, counts, episodes), Metrics(*prediction.total_error(errors, ended, config.num_episodes))
-
-
-def policy(step: Array, state: State, hypers: Hypers, *, explore: bool, policies: prediction.Policies) -> Policy:
-    """The behaviour while exploring, the target otherwise."""
-    del step, state, hypers
-    return prediction.fixed_policy(policies.behaviour if explore else policies.target)
-
-
-def values(state: State) -> Array:
-    """The values that were learned, `[S]`."""
-    return state.values
 
 
 def build(spec: Spec, config: Config) -> Algorithm:

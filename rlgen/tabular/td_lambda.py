@@ -19,10 +19,11 @@ from typing import Literal, NamedTuple
 import jax.numpy as jnp
 from jax import lax
 
-from rlgen.core import Algorithm, Array, Key, Policy, Spec, Transition
+from rlgen.core import Algorithm, Array, Key, Spec, Transition
 from rlgen.parts import prediction
+from rlgen.parts.prediction import policy
 
-target_policy = prediction.target_policy
+target_policy, values = prediction.target_policy, prediction.values
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,17 +147,6 @@ def update(
     table, (traces, previous, errors) = lax.scan(one_stream, state.values, (state.traces, state.previous, streams))
     error = prediction.report(errors, streams, config.reference, config.num_episodes)
     return State(table, traces, previous), Metrics(error)
-
-
-def policy(step: Array, state: State, hypers: Hypers, *, explore: bool, policies: prediction.Policies) -> Policy:
-    """The behaviour while exploring, the target otherwise."""
-    del step, state, hypers
-    return prediction.fixed_policy(policies.behaviour if explore else policies.target)
-
-
-def values(state: State) -> Array:
-    """The values that were learned, `[S]`."""
-    return state.values
 
 
 def build(spec: Spec, config: Config) -> Algorithm:

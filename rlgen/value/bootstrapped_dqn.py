@@ -17,18 +17,18 @@ actions, `K` heads, `N` any batch shape.
 
 import dataclasses
 import functools
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from rlgen.core import Algorithm, Array, Key, Policy, Spec, Transition, Tree
-from rlgen.parts import checks, experience, exploration, losses, networks, optim, q_networks, replay
+from rlgen.parts import checks, experience, exploration, networks, optim, q_networks, replay
 from rlgen.parts.q_networks import ValueNetwork
 from rlgen.parts.replay import Steps
+from rlgen.value.dqn import ERRORS
 
-ERRORS = {"huber": losses.huber, "squared": losses.squared}
 EVALUATIONS = ("vote", "mean")
 
 
@@ -69,6 +69,7 @@ class Config:
     network: str = "mlp"
     hidden_sizes: tuple[int, ...] = (50, 50)
     activation: str = "relu"
+    replay: ClassVar[str] = "uniform"
 
     def __post_init__(self):
         checks.one_of(self, error=ERRORS, evaluation=EVALUATIONS)

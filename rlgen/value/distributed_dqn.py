@@ -49,7 +49,7 @@ class Config(dqn.Config):
     def __post_init__(self):
         super().__post_init__()
         for name in ("num_envs", "batch_size"):
-            if getattr(self, name) % self.num_shards:
+            if self.num_shards > 0 and getattr(self, name) % self.num_shards:
                 raise ValueError(f"config.{name}={getattr(self, name)} is no multiple of {self.num_shards} shards")
 
 

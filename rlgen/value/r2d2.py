@@ -102,6 +102,8 @@ class Config:
             reasons["priority_mix"] = "config.sequence_length=1"
         if self.replay == "uniform":
             reasons |= dict.fromkeys(("priority_mix", "horizon"), "config.replay='uniform'")
+        if self.num_envs == 1:
+            reasons["epsilon_spread"] = "config.num_envs=1"
         if not self.rescaling:
             reasons["rescaling_epsilon"] = "config.rescaling=False"
         return reasons

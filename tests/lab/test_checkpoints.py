@@ -61,7 +61,7 @@ def test_the_same_bits_and_structure_come_back(saved):
     assert (path.name, path.parent.name, path.parent.parent.name) == ("7", "0", "checkpoint")
     found = checkpoints.restore(path, like(make()))
     assert same((found.state, found.history), make())
-    assert found.seconds == {"run": 1.5}
+    assert found.about.seconds == {"run": 1.5}
 
 
 def test_placed_on_devices_it_is_still_the_same(saved):
@@ -152,7 +152,7 @@ def test_a_path_is_no_pattern(tmp_path, name):
 
 def test_another_run_is_refused(tmp_path):
     path = checkpoints.save(tmp_path, 0, 7, *make(), run="first", devices=3)
-    assert checkpoints.restore(path, like(make()), "first").devices == 3
+    assert checkpoints.restore(path, like(make()), "first").about.devices == 3
     for other in ("second", ""):
         with pytest.raises(CheckpointError, match="is of another run"):
             checkpoints.restore(path, like(make()), other)

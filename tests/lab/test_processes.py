@@ -12,7 +12,8 @@ import jax
 import numpy as np
 import pytest
 
-from rlgen.lab import cli, devices, processes
+from rlgen.lab import cli, devices, processes, results
+from rlgen.lab.checkpoints import About
 from rlgen.lab.errors import UsageError
 from rlgen.lab.processes import ALONE, Processes
 
@@ -45,6 +46,12 @@ def finish(process):
     return process.communicate(timeout=300)[0], process.returncode
 
 
+def wait_for(folder, pattern):
+    deadline = time.monotonic() + 120
+    while not list(folder.glob(pattern)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+
+
 @pytest.fixture
 def alone(monkeypatch):
     """Runs a command in this process, which has its devices already."""
@@ -72,12 +79,12 @@ def test_groups_are_dealt_out():
     assert list(ALONE.share(2)) == [0, 1]
 
 
-def test_the_slowest_process_counts():
-    assert Processes(2).slowest([1.0, 2.0, 4.0]) == 5.0
-    assert ALONE.slowest([1.0, 2.0]) == 3.0
+def test_the_slowest_process_counts_whoever_asks():
+    groups = [About({"run": seconds}, 1, process) for seconds, process in ((1.0, 0), (2.0, 1), (4.0, 0))]
+    assert results._slowest(groups) == 5.0
 
 
-def test_there_is_a_group_for_everybody():
+def test_nobody_has_more_than_an_equal_share():
     assert Processes(2).chunk(5, None) == 3
     assert Processes(2).chunk(5, 2) == 2
     assert ALONE.chunk(5, None) is None
@@ -91,6 +98,7 @@ def test_there_is_a_group_for_everybody():
         ((None, 2, 0), "--processes and --process-id without --coordinator"),
         (("127.0.0.1:1", 2, None), "needs --processes and --process-id"),
         (("127.0.0.1:1", 2, 2), "process-id=2 is impossible"),
+        (("auto", 2, None), "--processes beside --coordinator auto"),
     ],
 )
 def test_what_does_not_go_together_is_refused(arguments, match):
@@ -181,9 +189,7 @@ def test_a_run_of_one_process_goes_on_with_two(alone, tmp_path):
     """In as many groups as one had, which two share."""
     folder, words = tmp_path / "run", (*SWEEP, "--steps", 300_000, "--chunk", 1)
     process = spawn(*words, "--out", folder)
-    deadline = time.monotonic() + 120
-    while not list(folder.glob("checkpoint/0/[0-9]*")) and time.monotonic() < deadline:
-        time.sleep(0.05)
+    wait_for(folder, "checkpoint/0/[0-9]*")
     process.send_signal(signal.SIGINT)
     said, code = finish(process)
     assert code == 130, said
@@ -193,12 +199,31 @@ def test_a_run_of_one_process_goes_on_with_two(alone, tmp_path):
     assert_same(metrics(folder), metrics(tmp_path / "never-stopped"))
 
 
+def test_one_that_stops_saves_what_it_had_and_does_not_wait_for_the_other(alone, tmp_path):
+    folder = tmp_path / "run"
+    first, second = spawn_two(*SWEEP, "--steps", 3_000_000, "--out", folder)
+    wait_for(folder, "checkpoint/1/[0-9]*")
+    second.send_signal(signal.SIGINT)
+    said, code = finish(second)
+    assert (code, "what was done is saved" in said) == (130, True), said
+    assert finish(first)[1] not in (0, None)
+    assert not (folder / "summary.json").exists()
+
+
+def test_all_that_stop_together_save_what_they_had(alone, tmp_path):
+    folder = tmp_path / "run"
+    both = spawn_two(*SWEEP, "--steps", 3_000_000, "--out", folder)
+    wait_for(folder, "checkpoint/1/[0-9]*")
+    for each in both:
+        each.send_signal(signal.SIGINT)
+    for said, code in map(finish, both):
+        assert (code, "what was done is saved" in said) == (130, True), said
+
+
 def test_a_lost_process_ends_the_other_and_one_process_goes_on(alone, tmp_path):
     folder, steps = tmp_path / "run", 600_000
     first, second = spawn_two(*SWEEP, "--steps", steps, "--out", folder)
-    deadline = time.monotonic() + 120
-    while not list(folder.glob("checkpoint/1/[0-9]*")) and time.monotonic() < deadline:
-        time.sleep(0.1)
+    wait_for(folder, "checkpoint/1/[0-9]*")
     os.kill(second.pid, signal.SIGTERM)  # as schedulers do
     said, code = finish(first)
     assert finish(second)[1] == -signal.SIGTERM

@@ -136,7 +136,9 @@ def test_runs_of_one_experiment_are_named_by_folder_and_differences(tmp_path):
 
 def test_losses_are_better_when_lower(tmp_path):
     low = finished.load(make_run(tmp_path / "low", experiment="generative/vae/mnist", level=100.0, loss=True))
-    high = finished.load(make_run(tmp_path / "high", experiment="generative/flow/mnist", level=480.0, loss=True))
+    high = finished.load(
+        make_run(tmp_path / "high", experiment="generative/vae/mnist-convolutional", level=480.0, loss=True)
+    )
     text = report.markdown([low, high])
     assert "**1.00 [1.00, 1.00]**" in text
     assert [row[6:8] for row in table(text)] == [[f"≤ 475 ({SOURCE})", "yes"], [f"≤ 475 ({SOURCE})", "no"]]
@@ -156,6 +158,19 @@ def test_what_is_not_the_catalogues_is_said(tmp_path):
     assert row[-1] == "4 of 16 seeds, config.double=true"
 
 
+def test_runs_of_one_task_are_compared_whatever_their_variant(tmp_path):
+    names = ("value/dqn/CartPole-v1-n-step", "value/dqn/CartPole-v1-noisy")
+    path = write([make_run(tmp_path / name[-3:], experiment=name) for name in names], tmp_path / "out")
+    text = path.read_text()
+    assert "Probability that a seed" in text and "Performance profiles of CartPole-v1]" in text
+    assert sorted(picture.name for picture in path.parent.glob("*.png")) == ["comparison.png", "profile.png"]
+    landers = [make_run(tmp_path / name, experiment=f"{name}/LunarLander") for name in ("policy/ppo", "value/dqn")]
+    assert "measure different things" not in report.markdown([finished.load(folder) for folder in landers])
+    walks = ("tabular/dynamic_programming/FourByThree", "tabular/dynamic_programming/FourByThree-deterministic")
+    others = [make_run(tmp_path / name, experiment=name) for name in walks]
+    assert "measure different things" in report.markdown([finished.load(folder) for folder in others])
+
+
 def test_runs_of_different_tasks_are_not_compared(tmp_path):
     folders = [make_run(tmp_path / "a"), make_run(tmp_path / "b", experiment="policy/ppo/Pendulum-v1")]
     path = write(folders, tmp_path / "out")
@@ -172,7 +187,7 @@ def test_write_compares_the_best_points(tmp_path, monkeypatch):
     monkeypatch.setattr(plots, "profile", lambda path, *args, **kwargs: path.touch())
     folders = [
         make_run(tmp_path / "a", level=100.0, grid=(0.1, 0.2), loss=True, experiment="generative/vae/mnist"),
-        make_run(tmp_path / "b", level=50.0, loss=True, experiment="generative/flow/mnist"),
+        make_run(tmp_path / "b", level=50.0, loss=True, experiment="generative/vae/mnist-convolutional"),
     ]
     edit(folders[1], lambda summary: summary["points"][0]["per_seed"].__setitem__(0, None))
     edit(folders[1], lambda summary: summary["points"][0]["diverged_seeds"].append(0))
@@ -182,14 +197,14 @@ def test_write_compares_the_best_points(tmp_path, monkeypatch):
     path = write(folders, tmp_path / "new" / "out")
     assert path == tmp_path / "new" / "out" / "report.md"
     assert "![Learning curves and final scores of mnist](comparison.png)" in path.read_text()
-    ((vae, flow), labels), *others = drawn
+    ((vae, other), labels), *others = drawn
     assert not others and sorted(path.parent.glob("*.png")) == [path.parent / f"{name}.png" for name in PICTURES]
     # The lower loss is at the second point of the grid.
-    assert vae.label == "generative/vae/mnist learning_rate=0.2" and flow.label == "generative/flow/mnist"
+    assert vae.label == "generative/vae/mnist learning_rate=0.2" and other.label == "generative/vae/mnist-convolutional"
     np.testing.assert_array_equal(vae.scores, 90.0 + np.arange(6))
     # In units of the loss; nan before the first value stays, that of a divergence becomes the worst.
     np.testing.assert_allclose(np.asarray(vae.curves)[0], [np.nan, 90 * 0.625, 90 * 0.75, 90 * 0.875, 90.0])
-    np.testing.assert_allclose(np.asarray(flow.curves)[0], [np.nan, 50 * 0.625, 50 * 0.75, np.inf, np.inf])
+    np.testing.assert_allclose(np.asarray(other.curves)[0], [np.nan, 50 * 0.625, 50 * 0.75, np.inf, np.inf])
     assert labels["xlabel"] == "environment steps" and labels["ylabel"] == "minus elbo"
     assert labels["target"] == (475.0, SOURCE) and not labels["higher_is_better"]
     # Alone, all points of a run are drawn.

@@ -312,7 +312,7 @@ def test_interrupted_and_resumed_is_the_same_run(whole, interrupted):
     assert [point["iqm"] for point in summary["points"]] == [point["iqm"] for point in whole[1]["points"]]
     assert "242 of" not in printed
     saved = lanes.spread(request.read(interrupted), devices.choose("auto", 6)).finished(interrupted, 0)
-    assert summary["run_seconds"] == pytest.approx(saved.seconds["run"], abs=0.5)
+    assert summary["run_seconds"] == pytest.approx(saved.about.seconds["run"], abs=0.5)
 
 
 def test_a_second_interrupt_aborts():

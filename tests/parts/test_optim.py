@@ -151,9 +151,11 @@ def test_a_game_reaches_its_equilibrium():
 
 
 def test_every_step_has_its_own_key():
-    player = optim.Player(
-        lambda own, params, key, batch, hypers: (own, jax.random.uniform(key)), lambda hypers: optax.sgd(0.1), 3
-    )
+    def told(own, params, key, batch, hypers):
+        draw = jax.random.uniform(key)
+        return own, jnp.stack([draw, draw**2])
+
+    player = optim.Player(told, lambda hypers: optax.sgd(0.1), 3)
     heard = []
     algorithm = optim.play(
         {"one": player, "two": player},
@@ -163,5 +165,7 @@ def test_every_step_has_its_own_key():
     )
     state = algorithm.init(jax.random.key(0), ())
     _, said = algorithm.update(jax.random.key(1), jnp.int32(0), state, jnp.zeros((3, 1)), ())
-    singles = {float(jax.random.uniform(jax.random.key(1))), float(said["one"]), float(said["two"])}
-    assert len(singles) == 3
+    one, two = np.asarray(said["one"]), np.asarray(said["two"])
+    assert len({float(jax.random.uniform(jax.random.key(1))), float(one[0]), float(two[0])}) == 3
+    for mean, square in (one, two):  # over the three steps of a player
+        assert square - mean**2 > 1e-4

@@ -281,7 +281,7 @@ def test_the_penalty_holds_the_policy_back():
 def test_minibatches_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="leaves nothing of the advantage of a single example"):
         ppo.Config(core="gru", num_envs=4, rollout_length=1)
-    assert set(ppo.Config(num_epochs=1, num_minibatches=1).idle) == {"penalty", "target_kl"}
+    assert set(ppo.Config(num_epochs=1, num_minibatches=1).idle) == {"clip", "penalty", "target_kl"}
     assert not ppo.Config(num_epochs=2, num_minibatches=1).idle
     with pytest.raises(ValueError, match=r"config\.num_minibatches=3 does not divide"):
         ppo.Config(num_envs=2, rollout_length=8, num_minibatches=3)

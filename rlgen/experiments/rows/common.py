@@ -42,9 +42,13 @@ def own(make: Callable[..., Any], *args: Any, **kwargs: Any) -> Callable[[], ada
         **kwargs: its keyword arguments.
 
     Returns:
-        A function of no arguments.
+        A function of no arguments, which says in words what it makes.
     """
-    return lambda: adapter.make(make(*args, **kwargs))
+    return functools.partial(_made, functools.partial(make, *args, **kwargs))
+
+
+def _made(make: Callable[[], Any]) -> adapter.Environment:
+    return adapter.make(make())
 
 
 MEMORY_CHAIN = functools.partial(adapter.make, "MemoryChain-bsuite", memory_length=10, max_steps_in_episode=11)
