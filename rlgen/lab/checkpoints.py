@@ -160,7 +160,8 @@ def restore(path: Path, like: tuple[Tree, Tree], run: str = "") -> Saved:
 
 
 def _about(manifest: dict[str, Any]) -> About:
-    return About(*(manifest[name] for name in About._fields))
+    # What was saved before processes were told of had one.
+    return About(manifest["seconds"], manifest["devices"], manifest.get("process", 0))
 
 
 def _tree(like: tuple[Tree, Tree]) -> dict[str, Tree]:
